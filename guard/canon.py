@@ -1,0 +1,111 @@
+"""One way to write a thing as bytes: RFC 8785 JSON, length-prefixed parts, canonical keys.
+
+Every digest, signature and AAD goes through here, so that two programs agree on the bytes. docs/FORMATS.md, section 1.
+"""
+
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from typing import TypeAlias
+from uuid import UUID
+
+import rfc8785
+
+Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
+"""What RFC 8785 can write. Integers stay within 2^53 - 1."""
+
+KeyPart = int | str | bytes | UUID | Decimal
+"""One column of a primary key."""
+
+_u32 = struct.Struct(">I").pack
+
+
+def json_bytes(value: Json) -> bytes:
+    """Return `value` as RFC 8785 canonical JSON.
+
+    Raises ValueError for what it cannot write: floats that are not finite, integers above 2^53 - 1.
+    """
+    try:
+        return rfc8785.dumps(value)
+    except rfc8785.CanonicalizationError as error:
+        raise ValueError(str(error)) from error
+
+
+def parts(*items: bytes) -> bytes:
+    """Join `items`, each behind its length as u32 big-endian, so that no two lists give the same bytes."""
+    return b"".join([_u32(len(item)) + item for item in items])
+
+
+def key_bytes(key: Sequence[KeyPart]) -> bytes:
+    """Return a primary key as canonical bytes: u8 count, then per part tag | u32 length | bytes.
+
+    `key` holds the parts in the catalog's frozen order. Tags: i minimal signed big-endian, s UTF-8, b bytes, u UUID, d
+    canonical decimal. Raises TypeError for other types (floats are not exact keys), ValueError for more than 255 parts.
+    """
+    if not 0 < len(key) < 256:
+        raise ValueError(f"a key has 1 to 255 parts, not {len(key)}")
+    return bytes([len(key)]) + b"".join(_key_part(part) for part in key)
+
+
+def _key_part(part: KeyPart) -> bytes:
+    match part:
+        case bool():
+            raise TypeError("a boolean is not a key")
+        case int():
+            tag, raw = b"i", part.to_bytes(_signed_width(part), "big", signed=True)
+        case str():
+            tag, raw = b"s", part.encode()
+        case bytes():
+            tag, raw = b"b", part
+        case UUID():
+            tag, raw = b"u", part.bytes
+        case Decimal():
+            tag, raw = b"d", decimal_text(part).encode()
+        case _:
+            raise TypeError(f"{type(part).__name__} cannot be part of a key")
+    return tag + _u32(len(raw)) + raw
+
+
+def _signed_width(value: int) -> int:
+    return ((value if value >= 0 else ~value).bit_length() // 8) + 1
+
+
+def decimal_text(value: Decimal) -> str:
+    """Return the shortest plain notation: no exponent, no trailing zeros, no minus before zero.
+
+    Raises ValueError for NaN and infinities.
+    """
+    if not value.is_finite():
+        raise ValueError(f"{value} is not a number that can be stored")
+    if value == 0:
+        return "0"
+    return format(value.normalize(), "f")
+
+
+def parse_key(raw: bytes) -> tuple[KeyPart, ...]:
+    """Read what `key_bytes` wrote. Raises ValueError when it is anything else."""
+    out: list[KeyPart] = []
+    at = 1
+    try:
+        for _ in range(raw[0]):
+            tag = raw[at : at + 1]
+            length = int.from_bytes(raw[at + 1 : at + 5], "big")
+            body = raw[at + 5 : at + 5 + length]
+            if len(body) != length:
+                raise ValueError("a part is cut short")
+            out.append(_PARSERS[tag](body))
+            at += 5 + length
+    except (IndexError, KeyError) as error:
+        raise ValueError("not a canonical key") from error
+    if at != len(raw) or key_bytes(out) != raw:
+        raise ValueError("not a canonical key")
+    return tuple(out)
+
+
+_PARSERS: dict[bytes, Callable[[bytes], KeyPart]] = {
+    b"i": lambda raw: int.from_bytes(raw, "big", signed=True),
+    b"s": lambda raw: raw.decode(),
+    b"b": lambda raw: raw,
+    b"u": lambda raw: UUID(bytes=raw),
+    b"d": lambda raw: Decimal(raw.decode()),
+}

@@ -1,0 +1,90 @@
+"""What an operator may face, and the exit code each means. Only `cli.main` turns these into exits.
+
+GuardError (1)
+├── ConfigError (2)         usage or configuration
+├── DeniedError (10)        tier, second factor or approval
+├── TamperedError (11)      stored bytes are not what was written
+├── BusyError (12)          another run holds it
+├── UnavailableError (13)   try again
+├── InterlockError (14)     refused to keep something from being lost
+│   └── ClockError (14)     the clock went back
+└── UnanchoredError (15)    consistent, but nothing outside vouches for it
+"""
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Process exit codes; unknown ones must be read as failure."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    FINDINGS = 3
+    PARTLY = 4
+    DENIED = 10
+    TAMPERED = 11
+    BUSY = 12
+    UNAVAILABLE = 13
+    INTERLOCK = 14
+    UNANCHORED = 15
+    INTERRUPTED = 130
+
+
+class GuardError(Exception):
+    """Base of all errors an operator sees. The message says what and where, `hint` what to do.
+
+    Neither may carry a secret or personal data.
+    """
+
+    exit_code = Exit.FAILED
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class ConfigError(GuardError):
+    """Usage or configuration is wrong. May hold several problems, one a line."""
+
+    exit_code = Exit.USAGE
+
+
+class DeniedError(GuardError):
+    """The principal may not do this: tier, second factor or approval."""
+
+    exit_code = Exit.DENIED
+
+
+class TamperedError(GuardError):
+    """Stored bytes are not the ones that were written."""
+
+    exit_code = Exit.TAMPERED
+
+
+class BusyError(GuardError):
+    """Another run holds what this one needs."""
+
+    exit_code = Exit.BUSY
+
+
+class UnavailableError(GuardError):
+    """A database, store or host did not answer; the same call may work later."""
+
+    exit_code = Exit.UNAVAILABLE
+
+
+class InterlockError(GuardError):
+    """Refused, because going on could lose or expose something."""
+
+    exit_code = Exit.INTERLOCK
+
+
+class ClockError(InterlockError):
+    """The clock is behind a time that was already recorded."""
+
+
+class UnanchoredError(GuardError):
+    """Everything is consistent, but no fresh anchor outside vouches for it."""
+
+    exit_code = Exit.UNANCHORED
