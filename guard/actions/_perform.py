@@ -1,0 +1,137 @@
+"""The door. Who acts comes from the caller's context, never from an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from guard import canon
+from guard.errors import DeniedError
+from guard.events import Activity, Ending, Event, Level, Principal, Progress, RunId, silent
+
+if TYPE_CHECKING:
+    from guard.app import App
+    from guard.canon import Json
+    from guard.state import Tx
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an action will do: words and row counts for a person, facts that bind the approval."""
+
+    lines: tuple[str, ...] = ()
+    facts: Mapping[str, Json] = field(default_factory=dict)
+    payload: object = None
+    """The room's own plan, handed back to the work; not part of the digest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One performed action, as its work sees it."""
+
+    args: Mapping[str, Json]
+    plan: Plan
+    run: RunId
+    who: Principal
+    progress: Progress
+
+    def text(self, name: str) -> str:
+        """Return the argument `name`, which is a text. Raises KeyError when it was not given."""
+        value = self.args[name]
+        if not isinstance(value, str):
+            raise TypeError(f"argument {name} is a {type(value).__name__}")
+        return value
+
+
+def _nothing(_: Tx) -> None:
+    """Nothing to remember."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[R]):
+    """What a work did: its result for the caller, its words for the ledger, what state must remember of it."""
+
+    result: R
+    objects: tuple[str, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)
+    remember: Callable[[Tx], None] = _nothing
+    """Runs in the transaction that records the end."""
+    ending: Ending = Ending.DONE
+
+
+@dataclass(frozen=True, slots=True)
+class Action(Generic[R]):
+    """One thing guard can do. `holds` names what no two runs may work on at once ("shop", "state")."""
+
+    name: str
+    level: Level
+    activity: Activity
+    work: Callable[[App, Task], Outcome[R]]
+    plan: Callable[[App, Mapping[str, Json]], Plan] | None = None
+    holds: tuple[str, ...] = ()
+    standing: Callable[[App, Mapping[str, Json]], bytes] | None = None
+    """The policy bytes whose standing approval lets a service do this (night jobs), if any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who stands at the door and how to talk to them. `ask` is None where nobody can type a code."""
+
+    who: Principal
+    ask: Callable[[str], str] | None = None
+    show: Callable[[str], None] = lambda _: None
+    progress: Progress = silent
+    wait: timedelta = timedelta()
+
+
+def perform(app: App, caller: Caller, action: Action[R], **args: Json) -> R:
+    """Carry out `action` with `args` for the caller and return its result.
+
+    Raises DeniedError without a right, a valid code or an approval; BusyError when another run holds what it needs; and
+    whatever the work raises, after it was recorded.
+    """
+    plan = action.plan(app, args) if action.plan else Plan()
+    digest = app.digest(
+        "action",
+        canon.json_bytes({"action": action.name, "args": args, "plan": plan.facts, "who": caller.who.id}),
+    )
+    begun = Event(
+        action.name, Ending.BEGUN, caller.who.id, app.new_run(), action.activity, digests={"action": digest}
+    )
+    try:
+        policy = action.standing(app, args) if action.standing else None
+        app.access.allow(caller, action.name, action.level, digest, plan, policy)
+    except DeniedError:
+        app.state.write(_nothing, begun.ended(Ending.DENIED))
+        raise
+    except BaseException:
+        app.state.write(_nothing, begun.ended(Ending.GATE_FAILED))
+        raise
+    with app.hold(action.holds, caller.wait):
+        app.state.write(_nothing, begun)
+        return _work(app, caller, action, Task(args, plan, begun.run, caller.who, caller.progress), begun)
+
+
+def _work(app: App, caller: Caller, action: Action[R], task: Task, begun: Event) -> R:
+    try:
+        outcome = action.work(app, task)  # may take hours; holds no transaction of guard's state
+        done = replace(
+            begun,
+            ending=outcome.ending,
+            objects=outcome.objects,
+            counts=outcome.counts,
+            digests={**begun.digests, **outcome.digests},
+            facts=outcome.facts,
+        )
+        app.state.write(outcome.remember, done)
+    except BaseException as error:
+        ending = Ending.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Ending.FAILED
+        app.state.write(_nothing, replace(begun, ending=ending, facts={"error": type(error).__name__}))
+        raise
+    return outcome.result

@@ -1,0 +1,90 @@
+"""What every command gets: the app of this folder, who is calling, and the way through `perform`."""
+
+from __future__ import annotations
+
+import functools
+import getpass
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+import click
+
+from guard.cli._output import drawn_progress, say
+
+if TYPE_CHECKING:
+    from guard.actions import Action, Caller
+    from guard.app import App
+    from guard.canon import Json
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass
+class Door:
+    """The way from a command to the app."""
+
+    app: App
+    options: dict[str, Any]
+
+    @property
+    def as_json(self) -> bool:
+        """Whether --json was given."""
+        return bool(self.options["as_json"])
+
+    def perform(self, action: Action[R], **args: Json) -> R:
+        """Carry out `action` as the OS user who runs this command."""
+        from guard.actions import perform  # noqa: PLC0415  # keeps --help light
+
+        with self.caller() as caller:
+            return perform(self.app, caller, action, **args)
+
+    @contextmanager
+    def caller(self) -> Iterator[Caller]:
+        """Give the caller: the person whose OS user runs this process."""
+        from guard.actions import Caller  # noqa: PLC0415  # keeps --help light
+
+        who = self.app.access.person_of(getpass.getuser())
+        ask = ask_code if sys.stdin.isatty() else None
+        with drawn_progress() as progress:
+            yield Caller(who, ask, say, progress, timedelta(seconds=self.options["wait"]))
+
+    def confirm(self, question: str) -> None:
+        """Ask whether to go on, unless --yes was given; anything but yes ends the command."""
+        if not self.options["yes"]:
+            click.confirm(question, abort=True, err=True)
+
+
+def ask_code(question: str) -> str:
+    """Ask for a one-time code on the terminal, without echo."""
+    return getpass.getpass(f"{question}: ", stream=sys.stderr)
+
+
+def opened_app() -> App:
+    """Open the app of --config or ./guard.toml. Raises ConfigError when there is none."""
+    from guard.app import App  # noqa: PLC0415  # keeps --help light
+
+    options = click.get_current_context().find_root().params
+    return App.open(options["config"] or Path("guard.toml"))
+
+
+def pass_door(function: Callable[Concatenate[Door, P], R]) -> Callable[P, R]:
+    """Give a command the `Door` as its first argument, and close the app after it."""
+
+    @functools.wraps(function)
+    def command(*args: P.args, **kwargs: P.kwargs) -> R:
+        context = click.get_current_context()
+        injected: App | None = context.obj
+        app = injected if injected is not None else opened_app()
+        try:
+            return function(Door(app, context.find_root().params), *args, **kwargs)
+        finally:
+            if injected is None:
+                app.close()
+
+    return command

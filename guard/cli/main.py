@@ -1,0 +1,91 @@
+"""`guard`: the command table, the global options, and the one place that turns errors into exit codes."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import click
+
+from guard import __version__
+from guard.cli._lazy import LazyGroup
+from guard.errors import Exit, GuardError
+
+COMMANDS = {
+    "init": ("guard.cli.init", "Set guard up for a shop: keys, first administrator, ledger, policies."),
+    "demo": ("guard.cli.demo", "Make a sample shop and run the whole main job on it."),
+    "doctor": ("guard.cli.doctor", "Check everything guard needs, with the remedy for what is missing."),
+    "status": ("guard.cli.status", "Show one screen: what needs you first."),
+    "run": ("guard.cli.run", "Run one job now, or all that are due."),
+    "daemon": ("guard.cli.daemon", "Run the jobs by the clock until told to stop."),
+    "config": ("guard.cli.config", "Check, show and document the configuration."),
+    "data": ("guard.cli.data", "Find personal data and keep the catalog."),
+    "fields": ("guard.cli.fields", "Seal, verify and open columns of the shop's database."),
+    "keys": ("guard.cli.keys", "List keys and keep the recovery kit."),
+    "access": ("guard.cli.access", "People, roles, second factors, approvals."),
+    "audit": ("guard.cli.audit", "Read and verify the ledger."),
+    "retention": ("guard.cli.retention", "Anonymize or delete what has outlived its purpose."),
+    "breach": ("guard.cli.breach", "Handle a personal data breach against the 72-hour clock."),
+    "backup": ("guard.cli.backup", "Back up, list, restore, verify, prune."),
+    "report": ("guard.cli.report", "Build the report an auditor can check."),
+}
+
+
+@click.group(cls=LazyGroup, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--config", "config", type=click.Path(path_type=Path, dir_okay=False), envvar="GUARD_CONFIG",
+              help="guard.toml to use  [default: ./guard.toml]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@click.option("--verbose", is_flag=True, help="Log what happens on stderr.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", help="How --verbose logs.")
+@click.option("--wait", type=click.FloatRange(0), default=0, metavar="SECONDS", help="Wait for what is busy.")
+@click.option("--yes", is_flag=True, help="Do not ask whether to go on. Never replaces a code.")
+@click.version_option(__version__, prog_name="guard")
+def main(verbose: bool, log_format: str, **_: object) -> None:
+    """Protect an online shop's customer data and keep the shop recoverable, with proof.
+
+    Start with `guard demo`, or `guard init` in a new folder. Exit codes are in the README.
+    """
+    if verbose:
+        from guard.cli._logs import start_logging  # noqa: PLC0415  # only when asked for
+
+        start_logging(log_format)
+
+
+def run() -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(call(sys.argv[1:]))
+
+
+def call(arguments: list[str]) -> int:
+    """Run `guard ARGUMENTS` and return the exit code. No error leaves it as a traceback."""
+    try:
+        code = main.main(arguments, prog_name="guard", standalone_mode=False)
+    except click.exceptions.Abort:
+        click.secho("guard: interrupted", err=True)
+        return Exit.INTERRUPTED
+    except KeyboardInterrupt:
+        click.secho("guard: interrupted; run the same command again to go on", err=True)
+        return Exit.INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except GuardError as error:
+        return _explain(str(error), error.hint, error.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return Exit.FAILED
+    except Exception as error:  # noqa: BLE001  # the last border: an operator never sees a traceback
+        logging.getLogger("guard").debug("unexpected", exc_info=True)
+        return _explain(
+            f"unexpected {type(error).__name__}", "run it again with --verbose and send us the log", Exit.FAILED
+        )
+    return code if isinstance(code, int) else Exit.DONE
+
+
+def _explain(message: str, hint: str | None, code: Exit) -> int:
+    for line in message.splitlines():
+        click.secho(f"guard: {line}", err=True, fg="red")
+    if hint:
+        click.echo(f"  {hint}", err=True)
+    return code
