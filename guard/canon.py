@@ -5,7 +5,7 @@ Every digest, signature and AAD goes through here, so that two programs agree on
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import TypeAlias
 from uuid import UUID
 
@@ -79,7 +79,8 @@ def decimal_text(value: Decimal) -> str:
         raise ValueError(f"{value} is not a number that can be stored")
     if value == 0:
         return "0"
-    return format(value.normalize(), "f")
+    text = format(value, "f")  # not normalize(): it rounds to the context's 28 digits
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def parse_key(raw: bytes) -> tuple[KeyPart, ...]:
@@ -95,7 +96,7 @@ def parse_key(raw: bytes) -> tuple[KeyPart, ...]:
                 raise ValueError("a part is cut short")
             out.append(_PARSERS[tag](body))
             at += 5 + length
-    except (IndexError, KeyError) as error:
+    except (IndexError, KeyError, InvalidOperation) as error:
         raise ValueError("not a canonical key") from error
     if at != len(raw) or key_bytes(out) != raw:
         raise ValueError("not a canonical key")

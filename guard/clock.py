@@ -53,7 +53,7 @@ class SteppedClock:
 
 def stamp(at: datetime) -> str:
     """Return `at` as RFC 3339 in UTC with microseconds, e.g. 2026-11-22T17:30:00.000000Z."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def parse(text: str) -> datetime:

