@@ -7,6 +7,7 @@ GuardError (1)
 ├── BusyError (12)          another run holds it
 ├── UnavailableError (13)   try again
 ├── InterlockError (14)     refused to keep something from being lost
+│   ├── WaitingError (14)   asked for; what cannot be undone waits first
 │   └── ClockError (14)     the clock went back
 └── UnanchoredError (15)    consistent, but nothing outside vouches for it
 """
@@ -51,9 +52,13 @@ class ConfigError(GuardError):
 
 
 class DeniedError(GuardError):
-    """The principal may not do this: tier, second factor or approval."""
+    """The principal may not do this: tier, second factor or approval. `reason` is the ledger's word for why."""
 
     exit_code = Exit.DENIED
+
+    def __init__(self, message: str, *, hint: str | None = None, reason: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
 
 
 class TamperedError(GuardError):
@@ -78,6 +83,12 @@ class InterlockError(GuardError):
     """Refused, because going on could lose or expose something."""
 
     exit_code = Exit.INTERLOCK
+
+
+class WaitingError(InterlockError):
+    """Asked for and allowed, but what cannot be undone waits first."""
+
+    reason = "waits"
 
 
 class ClockError(InterlockError):
