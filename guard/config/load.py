@@ -43,6 +43,20 @@ def load_catalog(folder: Path) -> Catalog:
     return _load(path, Catalog, hint=None) if path.exists() else Catalog()
 
 
+def load_file(path: Path, shape: type[T], hint: str | None = None) -> T:
+    """Read the TOML file `path` as `shape`. Raises ConfigError naming every mistake in it."""
+    return _load(path, shape, hint)
+
+
+def load_bytes(raw: bytes, source: str, shape: type[T]) -> T:
+    """Read TOML that was read already, from `source`. Raises ConfigError naming every mistake in it."""
+    try:
+        data = tomllib.loads(raw.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{source} is not valid TOML: {error}") from error
+    return decode(data, shape, source)
+
+
 def struct_schema(shape: type[msgspec.Struct]) -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of a policy or of guard.toml."""
     return msgspec.json.schema(shape, schema_hook=_schema_hook)

@@ -87,7 +87,7 @@ class Schedule(_Part, frozen=True, kw_only=True):
         return next((rule for rule in self.job if rule.name == name), None)
 
     def timed(self, rule: JobRule) -> JobRule:
-        """Return the rule whose `daily` or `every` gives `rule` its slots: itself, or the start of its `after` chain."""
+        """Return the rule that gives `rule` its slots: itself, or the start of its chain of `after`."""
         while rule.after is not None:
             rule = next(each for each in self.job if each.name == rule.after)
         return rule

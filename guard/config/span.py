@@ -2,19 +2,29 @@
 
 import calendar
 import re
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 _UNITS = ("year", "month", "week", "day", "hour", "minute")
 _PART = re.compile(r"(\d+) (year|month|week|day|hour|minute)s?")
 
 
-@dataclass(frozen=True, slots=True)
 class Span:
-    """A calendar length: months (years count 12) and an exact rest."""
+    """A calendar length: months (years count 12) and an exact rest. Not a dataclass: msgspec would want a table."""
 
-    months: int = 0
-    rest: timedelta = timedelta()
+    __slots__ = ("months", "rest")
+
+    def __init__(self, months: int = 0, rest: timedelta = timedelta()) -> None:
+        self.months = months
+        self.rest = rest
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Span) and (self.months, self.rest) == (other.months, other.rest)
+
+    def __hash__(self) -> int:
+        return hash((self.months, self.rest))
+
+    def __repr__(self) -> str:
+        return f"Span({str(self)!r})"
 
     @classmethod
     def parse(cls, text: str) -> "Span":
