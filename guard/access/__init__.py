@@ -1,0 +1,12 @@
+"""Who may do what: people, their second factor, what waits, what stands approved.
+
+It decides and keeps count; it never does the work. It knows no action but by name and level, and no terminal: whoever
+calls brings a way to show and to ask.
+"""
+
+from guard.access.access import Access, Listed, Open
+from guard.access.enrolment import Enrolment, Member
+from guard.access.refusals import Refusal
+from guard.access.totp import code_at
+
+__all__ = ["Access", "Enrolment", "Listed", "Member", "Open", "Refusal", "code_at"]

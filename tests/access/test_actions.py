@@ -1,0 +1,283 @@
+"""Through the door of a real guard folder: what passes, what is refused, and the word the ledger keeps for it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from guard.access import Enrolment, code_at
+from guard.actions import Action, Caller, Outcome, Plan, Task, perform
+from guard.actions.access import ADD, GRANT, REFUSE, declared
+from guard.actions.setup import Answers, set_up
+from guard.app import App
+from guard.audit import Query
+from guard.clock import SteppedClock
+from guard.errors import BusyError, ConfigError, DeniedError, InterlockError, WaitingError
+from guard.events import Activity, Ending, Level, Principal, PrincipalId, Role
+from tests.access.conftest import STEP
+
+DAY = timedelta(days=1)
+
+
+@dataclass(slots=True)
+class Folder:
+    """A guard folder with Ada as its owner, and her authenticator."""
+
+    app: App
+    clock: SteppedClock
+    secrets: dict[str, str] = field(default_factory=dict)
+    recovery: tuple[str, ...] = ()
+
+    def enrol(self, enrolment: Enrolment) -> tuple[str, str]:
+        self.secrets[enrolment.os_user] = enrolment.secret_text
+        first = self.code(enrolment.os_user)
+        self.clock.step(STEP)
+        return first, self.code(enrolment.os_user)
+
+    def code(self, os_user: str = "ada") -> str:
+        return code_at(self.secrets[os_user], self.clock.now())
+
+    def caller(self, os_user: str = "ada", ask: Callable[[str], str] | None = None) -> Caller:
+        """Return the person with a fresh code at hand, unless `ask` says otherwise."""
+        self.clock.step(STEP)
+        return Caller(self.app.access.person_of(os_user), ask or (lambda _: self.code(os_user)))
+
+    def take_in(self, os_user: str, role: Role) -> tuple[str, ...]:
+        enrolment = self.app.access.begin_enrolment(os_user.title(), os_user, role)
+        member = self.app.access.confirm(enrolment, *self.enrol(enrolment))
+        return perform(self.app, self.caller(), ADD, person=member.person.id)
+
+    def outcomes(self, what: str) -> list[str]:
+        return [" ".join([each.outcome, *each.facts.values()]) for each in self.app.ledger.list(Query(what=what), 100)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, shop_url: str, clock: SteppedClock) -> Iterator[Folder]:
+    made = Folder(None, clock)  # type: ignore[arg-type]
+    answers = Answers("Music", shop_url, "Ada", "ada")
+    done = set_up(tmp_path / "guard", answers, clock, made.enrol)
+    made.app, made.recovery = done.app, done.recovery_codes
+    yield made
+    made.app.close()
+
+
+def touch(app: App, task: Task) -> Outcome[str]:
+    """Change one fact of state, so that a test can tell whether anything was changed."""
+    return Outcome("touched", remember=lambda tx: app.state.meta.set(tx, "touched", str(task.args.get("n", 0))))
+
+
+def plan(app: App, args: object) -> Plan:
+    return Plan(("touch one fact",), {"rows": 1})
+
+
+def action(level: Level, name: str = "test.touch") -> Action[str]:
+    standing = (lambda app, args: b"policy 1") if level is Level.PRIVILEGED else None
+    return Action(name, level, Activity.API_UPDATE, touch, plan, standing=standing)
+
+
+SERVICE = Principal(PrincipalId("s-daemon"), Role.SERVICE, "daemon")
+
+
+# Refused and recorded ------------------------------------------------------------------------------------------------
+
+
+def never(_: str) -> str:
+    raise AssertionError("a code was asked for")
+
+
+def refusals(folder: Folder) -> Iterator[tuple[str, Caller, Action[str]]]:
+    privileged = action(Level.PRIVILEGED)
+    yield "no code", Caller(folder.caller().who), privileged
+    yield "no code", folder.caller(ask=lambda _: ""), privileged
+    yield "wrong code", folder.caller(ask=lambda _: "nonsense"), privileged
+    ada = folder.caller()
+    used = folder.code()
+    perform(folder.app, ada, action(Level.PRIVILEGED, "test.before"))
+    yield "used code", Caller(ada.who, lambda _: used), privileged
+    yield "role", folder.caller("bob", ask=never), privileged
+    yield "unknown principal", Caller(Principal(PrincipalId("p-aaaaaaaaaa"), Role.OWNER, "Eve"), never), privileged
+    yield "no approval", Caller(SERVICE), action(Level.PRIVILEGED, "retention.run")
+    yield "waits", folder.caller(), action(Level.DUAL)
+    yield "locked", _lock_out(folder), privileged
+
+
+def _lock_out(folder: Folder) -> Caller:
+    for _ in range(5):
+        with pytest.raises(DeniedError):
+            perform(folder.app, folder.caller(ask=lambda _: "000"), action(Level.PRIVILEGED, "test.guess"))
+    return folder.caller()
+
+
+def test_each_refusal_is_recorded_as_denied_with_its_word_and_changes_nothing(folder: Folder) -> None:
+    folder.take_in("bob", Role.SUPPORT)
+    for reason, caller, asked in refusals(folder):
+        folder.app.state.write(lambda tx: folder.app.state.meta.remove(tx, "touched"))
+        with pytest.raises((DeniedError, WaitingError)) as caught:
+            perform(folder.app, caller, asked)
+        assert caught.value.reason == reason
+        assert folder.outcomes(asked.name)[-1] == f"denied {reason}"
+        assert folder.app.ledger.list(Query(what=asked.name), 1)[0].who == caller.who.id
+        assert folder.app.state.meta.get("touched") is None
+
+
+def test_an_error_of_the_gate_is_no_refusal(folder: Folder) -> None:
+    def interrupt(_: str) -> str:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        perform(folder.app, folder.caller(ask=interrupt), action(Level.PRIVILEGED))
+    assert folder.outcomes("test.touch") == ["gate failed"]
+
+
+def test_somebody_unknown_is_recorded_before_they_have_a_name(folder: Folder) -> None:
+    with pytest.raises(DeniedError):
+        folder.app.access.person_of("mallory")
+    assert folder.outcomes("access.enter") == ["denied unknown principal"]
+    assert "mallory" not in repr(folder.app.ledger.list(Query(), 100))
+    folder.app.ledger.verify()
+
+
+# Allowed -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_code_carries_one_action_with_its_arguments(folder: Folder) -> None:
+    assert perform(folder.app, folder.caller(), action(Level.PRIVILEGED), n=1) == "touched"
+    used = folder.code()
+    with pytest.raises(DeniedError):
+        perform(folder.app, Caller(folder.app.access.person_of("ada"), lambda _: used), action(Level.PRIVILEGED), n=2)
+    assert folder.app.state.meta.get("touched") == "1"
+    assert folder.outcomes("test.touch") == ["begun", "done", "denied used code"]
+
+
+def test_a_dual_action_waits_a_day_is_done_once_and_then_waits_again(folder: Folder) -> None:
+    dual = action(Level.DUAL)
+    with pytest.raises(WaitingError):
+        perform(folder.app, folder.caller(), dual, n=1)
+    folder.clock.step(DAY)
+    with pytest.raises(WaitingError):
+        perform(folder.app, folder.caller(), dual, n=2)
+    assert perform(folder.app, folder.caller(), dual, n=1) == "touched"
+    with pytest.raises(WaitingError):
+        perform(folder.app, folder.caller(), dual, n=1)
+    assert folder.outcomes("test.touch") == ["denied waits", "denied waits", "begun", "done", "denied waits"]
+
+
+@pytest.mark.parametrize("error", [InterlockError("no space"), KeyboardInterrupt()])
+def test_a_dual_action_that_did_not_end_may_be_tried_again(folder: Folder, error: BaseException) -> None:
+    broken = [error]
+
+    def work(app: App, task: Task) -> Outcome[str]:
+        if broken:
+            raise broken.pop()
+        return touch(app, task)
+
+    dual = Action("test.touch", Level.DUAL, Activity.API_UPDATE, work)
+    with pytest.raises(WaitingError):
+        perform(folder.app, folder.caller(), dual)
+    folder.clock.step(DAY)
+    with pytest.raises(type(error)):
+        perform(folder.app, folder.caller(), dual)
+    assert perform(folder.app, folder.caller(), dual) == "touched"
+
+
+def test_a_dual_action_that_was_done_in_part_may_be_gone_on_with(folder: Folder) -> None:
+    dual = Action("test.touch", Level.DUAL, Activity.API_UPDATE, lambda app, task: Outcome("", ending=Ending.PARTLY))
+    with pytest.raises(WaitingError):
+        perform(folder.app, folder.caller(), dual)
+    folder.clock.step(DAY)
+    for _ in range(2):
+        perform(folder.app, folder.caller(), dual)
+    assert folder.outcomes("test.touch")[1:] == ["begun", "partly", "begun", "partly"]
+
+
+def test_a_dual_action_that_found_its_place_taken_keeps_its_turn(folder: Folder) -> None:
+    dual = Action("test.touch", Level.DUAL, Activity.API_UPDATE, touch, holds=("shop",))
+    with pytest.raises(WaitingError):
+        perform(folder.app, folder.caller(), dual)
+    folder.clock.step(DAY)
+    with folder.app.hold(("shop",), timedelta()), pytest.raises(BusyError):
+        perform(folder.app, folder.caller(), dual)
+    assert perform(folder.app, folder.caller(), dual) == "touched"
+
+
+# access.add ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_owner_takes_a_person_in(folder: Folder) -> None:
+    codes = folder.take_in("bob", Role.OPS)
+    assert len(codes) == 10
+    bob = folder.app.access.person_of("bob")
+    assert bob.role is Role.OPS
+    entry = folder.app.ledger.list(Query(what="access.add"), 1)[0]
+    assert (entry.outcome, entry.objects, dict(entry.facts)) == (Ending.DONE, (bob.id,), {"role": "ops"})
+    assert perform(folder.app, folder.caller("bob"), action(Level.PRIVILEGED, "backup.restore")) == "touched"
+    assert perform(folder.app, folder.caller("bob", lambda _: codes[0]), action(Level.PRIVILEGED, "backup.prune"))
+
+
+def test_nobody_is_taken_in_without_the_owners_code(folder: Folder) -> None:
+    enrolment = folder.app.access.begin_enrolment("Bob", "bob", Role.OWNER)
+    member = folder.app.access.confirm(enrolment, *folder.enrol(enrolment))
+    with pytest.raises(DeniedError):
+        perform(folder.app, folder.caller(ask=lambda _: "no"), ADD, person=member.person.id)
+    assert [each.name for each in folder.app.access.people()] == ["Ada", "daemon"]
+
+
+def test_the_owner_sees_who_is_to_be_taken_in(folder: Folder) -> None:
+    enrolment = folder.app.access.begin_enrolment("Bob", "bob", Role.OPS)
+    member = folder.app.access.confirm(enrolment, *folder.enrol(enrolment))
+    seen: list[str] = []
+    caller = folder.caller()
+    perform(folder.app, Caller(caller.who, caller.ask, seen.append), ADD, person=member.person.id)
+    assert "  take in Bob, OS user bob, as ops" in seen
+
+
+# access.grant, access.refuse -----------------------------------------------------------------------------------------
+
+
+def test_what_has_no_policy_cannot_be_approved(folder: Folder) -> None:
+    for name in ("fields.decrypt", "no.such", "access.add"):
+        with pytest.raises(ConfigError, match=name):
+            perform(folder.app, folder.caller(), GRANT, what=name)
+
+
+def test_what_no_service_may_do_cannot_be_approved(folder: Folder) -> None:
+    path = folder.app.policies / "access.toml"
+    path.write_text(path.read_text().replace('standing = ["retention.run"]', "standing = []"))
+    again = App.open(folder.app.home / "guard.toml", folder.clock)
+    with pytest.raises(ConfigError, match="no service may stand in"):
+        perform(again, folder.caller(), GRANT, what="retention.run")
+    again.close()
+
+
+def test_what_waits_is_refused_by_anyone_without_a_code(folder: Folder) -> None:
+    folder.take_in("bob", Role.SUPPORT)
+    with pytest.raises(WaitingError):
+        perform(folder.app, folder.caller(), action(Level.DUAL))
+    (waiting,) = folder.app.access.requests()
+    perform(folder.app, Caller(folder.app.access.person_of("bob")), REFUSE, request=waiting.id)
+    assert folder.app.access.requests() == ()
+    entry = folder.app.ledger.list(Query(what="access.refuse"), 1)[0]
+    assert (entry.objects, dict(entry.facts)) == ((waiting.id, "test.touch"), {"was": "waits"})
+    with pytest.raises(ConfigError):
+        perform(folder.app, folder.caller(), REFUSE, request=waiting.id)
+
+
+def test_a_night_job_runs_under_an_approval_until_it_is_refused(folder: Folder) -> None:
+    job = declared()["retention.run"]
+    assert job.standing is not None
+    digest = perform(folder.app, folder.caller(), GRANT, what="retention.run")
+    (standing,) = folder.app.access.requests()
+    assert (standing.kind, standing.digest) == ("standing", digest)
+    night = Action(job.name, job.level, job.activity, touch, standing=job.standing)
+    assert perform(folder.app, Caller(folder.app.access.service("daemon")), night) == "touched"
+    perform(folder.app, folder.caller(), REFUSE, request=standing.id)
+    with pytest.raises(DeniedError, match="no standing approval"):
+        perform(folder.app, Caller(folder.app.access.service("daemon")), night)
+
+
+def test_every_action_that_is_declared_has_a_name_and_a_level() -> None:
+    found = declared()
+    assert {"access.add", "access.grant", "access.refuse"} <= found.keys()
+    assert all(name.count(".") >= 1 and isinstance(each.level, Level) for name, each in found.items())

@@ -1,0 +1,212 @@
+"""`guard access` as typed: in this process where nobody can answer, and on a real pseudo-terminal in real time."""
+
+import json
+import os
+import pty
+import re
+import select
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from guard.access import Enrolment, code_at
+from guard.actions import Action, Caller, Outcome, perform
+from guard.actions.setup import Answers, set_up
+from guard.app import App
+from guard.audit import Query
+from guard.cli._door import os_user
+from guard.cli._qr import qr_lines
+from guard.cli.main import call
+from guard.clock import SystemClock
+from guard.errors import WaitingError
+from guard.events import Activity, Level
+
+STEP = timedelta(seconds=30)
+CLOCK = SystemClock()
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A guard folder of the user who runs the tests."""
+
+    config: Path
+    secret: str
+    recovery: tuple[str, ...]
+
+    def guard(self, *words: str) -> int:
+        return call(["--config", str(self.config), *words])
+
+    def outcomes(self, what: str) -> list[str]:
+        app = App.open(self.config)
+        try:
+            return [" ".join([each.outcome, *each.facts.values()]) for each in app.ledger.list(Query(what=what), 100)]
+        finally:
+            app.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, shop_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folder]:
+    secrets = []
+
+    def enrol(enrolment: Enrolment) -> tuple[str, str]:
+        """Read two codes off at once: the step before this one, and this one."""
+        secrets.append(enrolment.secret_text)
+        now = CLOCK.now()
+        return code_at(enrolment.secret_text, now - STEP), code_at(enrolment.secret_text, now)
+
+    home = tmp_path / "guard"
+    made = set_up(home, Answers("Music", shop_url, "Ada", os_user()), CLOCK, enrol)
+    made.app.close()
+    with Path(os.devnull).open() as nobody:
+        monkeypatch.setattr(sys, "stdin", nobody)
+        yield Folder(made.config, secrets[0], made.recovery_codes)
+
+
+def wipe(folder: Folder) -> str:
+    """Ask for a dual action and return the id of what waits."""
+    app = App.open(folder.config)
+    dual = Action("test.wipe", Level.DUAL, Activity.API_DELETE, lambda app, task: Outcome(None))
+    try:
+        with pytest.raises(WaitingError):
+            perform(app, Caller(app.access.person_of(os_user()), lambda _: folder.recovery[-1]), dual)
+        return app.access.requests()[0].id
+    finally:
+        app.close()
+
+
+def test_the_list_shows_people_and_services(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    assert folder.guard("--json", "access", "list") == 0
+    ada, daemon = json.loads(capsys.readouterr().out)
+    assert (ada["name"], ada["os_user"], ada["role"], ada["recovery_codes"]) == ("Ada", os_user(), "owner", 10)
+    assert daemon["id"] == "s-daemon"
+
+
+def test_what_waits_is_listed_and_refused(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    waiting = wipe(folder)
+    assert folder.guard("access", "requests") == 0
+    assert waiting in capsys.readouterr().out
+    assert folder.guard("--yes", "access", "refuse", waiting) == 0
+    assert folder.guard("--json", "access", "requests") == 0
+    assert json.loads(capsys.readouterr().out) == []
+    assert folder.guard("--yes", "access", "refuse", waiting) == 2
+
+
+def test_refusing_asks_first(folder: Folder) -> None:
+    waiting = wipe(folder)
+    assert folder.guard("access", "refuse", waiting) == 130
+    assert "access.refuse" not in str(folder.outcomes("access.refuse"))
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [(("add", "Bob", "--os-user", "bob", "--role", "ops"), "access.add"), (("grant", "retention.run"), "access.grant")],
+)
+def test_without_a_terminal_nobody_is_added_and_nothing_approved(
+    folder: Folder, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], what: str
+) -> None:
+    assert folder.guard("access", *words) == 10
+    assert "no terminal" in capsys.readouterr().err
+
+
+def test_a_service_is_no_role_to_give(folder: Folder) -> None:
+    assert folder.guard("access", "add", "Bob", "--os-user", "bob", "--role", "service") == 2
+
+
+@pytest.mark.parametrize("words", [("list",), ("requests",), ("refuse", "r-aaaaaaaaaa"), ("grant", "retention.run")])
+def test_an_os_user_that_is_nobody_gets_nothing_and_is_recorded(
+    folder: Folder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 4242)
+    assert folder.guard("--yes", "access", *words) == 10
+    assert "nobody guard knows" in capsys.readouterr().err
+    assert folder.outcomes("access.enter") == ["denied unknown principal"]
+
+
+def test_the_environment_does_not_say_who_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = os_user()
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "somebody-else")
+    assert os_user() == before
+    monkeypatch.setattr(os, "getuid", lambda: 987654)
+    assert os_user() == "uid 987654"
+
+
+def test_a_qr_code_is_a_square_that_fits_a_terminal() -> None:
+    lines = qr_lines("otpauth://totp/guard:Ada%20Lovelace?secret=" + "A" * 32 + "&issuer=guard")
+    assert len({len(line) for line in lines}) == 1
+    assert len(lines[0]) <= 60
+    assert (len(lines[0]) + 1) // 2 == len(lines) <= 30
+    assert set("".join(lines)) <= set(" ▀▄█")
+
+
+# On a terminal -------------------------------------------------------------------------------------------------------
+
+
+class Terminal:
+    """A real pseudo-terminal with `guard` on it. Answers each question once it is there."""
+
+    def __init__(self, folder: Folder, *words: str) -> None:
+        self.said = ""
+        self._pid, self._file = pty.fork()
+        if self._pid == 0:
+            os.execv(sys.executable, [sys.executable, "-m", "guard", "--config", str(folder.config), *words])
+
+    def answer(self, question: str, reply: Callable[[], str]) -> None:
+        at = len(self.said)
+        while question not in self.said[at:]:
+            assert self._read(), self.said
+        os.write(self._file, f"{reply()}\n".encode())
+
+    def end(self) -> int:
+        while self._read():
+            pass
+        os.close(self._file)
+        return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+
+    def _read(self) -> bool:
+        assert select.select([self._file], [], [], 60)[0], self.said
+        try:
+            found = os.read(self._file, 10_000)
+        except OSError:  # Linux says so when the other side is closed
+            return False
+        self.said += found.decode(errors="replace")
+        return bool(found)
+
+
+def test_a_person_is_added_on_a_terminal_and_no_code_is_echoed(folder: Folder) -> None:
+    terminal = Terminal(folder, "access", "add", "Bob", "--os-user", "bob", "--role", "ops")
+
+    def secret() -> str:
+        found = re.search(r"secret: ([A-Z2-7]{32})", terminal.said)
+        assert found is not None
+        return found[1]
+
+    terminal.answer("The code it shows now: ", lambda: code_at(secret(), CLOCK.now() - STEP))
+    terminal.answer("The next code", lambda: code_at(secret(), CLOCK.now()))
+    terminal.answer("Code: ", lambda: folder.recovery[0])
+    assert terminal.end() == 0
+    assert "█" in terminal.said
+    assert "take in Bob, OS user bob, as ops" in terminal.said
+    assert len(re.findall(r"^  [A-Z2-7]{4}(?:-[A-Z2-7]{4}){3}\r?$", terminal.said, re.MULTILINE)) == 10
+    assert folder.recovery[0] not in terminal.said
+    assert folder.outcomes("access.add") == ["begun", "done ops"]
+
+
+def test_a_wrong_code_on_a_terminal_ends_with_10_and_is_recorded(folder: Folder) -> None:
+    terminal = Terminal(folder, "access", "grant", "retention.run")
+    terminal.answer("Code: ", lambda: "AAAA-BBBB-CCCC-DDDD")
+    assert terminal.end() == 10
+    assert "the code was not accepted" in terminal.said
+    assert folder.outcomes("access.grant") == ["denied wrong code"]
+
+
+def test_a_code_in_real_time_approves_a_night_job(folder: Folder) -> None:
+    terminal = Terminal(folder, "access", "grant", "retention.run")
+    terminal.answer("Code: ", lambda: code_at(folder.secret, CLOCK.now() + STEP))  # this step went with the enrolment
+    assert terminal.end() == 0
+    assert "SHA-256" in terminal.said
+    assert folder.outcomes("access.grant") == ["begun", "done"]

@@ -1,0 +1,110 @@
+"""Who passes at which level, and what a person is shown before a code is asked for."""
+
+from datetime import timedelta
+
+import pytest
+
+from guard.errors import DeniedError
+from guard.events import GUARD, Level, Principal, PrincipalId, Role
+from tests.access.conftest import At, House, Phone
+
+DAEMON = Principal(PrincipalId("s-daemon"), Role.SERVICE, "daemon")
+
+
+def test_everybody_known_may_look(house: House) -> None:
+    for role in (Role.AUDITOR, Role.SUPPORT, Role.FINANCE, Role.OPS):
+        assert house.why(At(house.phone(role.value, role).who), "audit.list", Level.OPEN) == ""
+    assert house.why(At(DAEMON), "audit.list", Level.OPEN) == ""
+
+
+@pytest.mark.parametrize(
+    "who",
+    [
+        Principal(PrincipalId("p-aaaaaaaaaa"), Role.OWNER, "Eve"),
+        Principal(PrincipalId("s-other"), Role.SERVICE, "other"),
+        Principal(PrincipalId("daemon"), Role.SERVICE, "daemon"),
+        Principal(GUARD, Role.OWNER, "guard"),
+    ],
+)
+@pytest.mark.parametrize("level", list(Level))
+def test_nobody_unknown_may_do_anything(house: House, who: Principal, level: Level) -> None:
+    assert house.why(At(who, lambda _: "000000"), "audit.list", level) == "unknown principal"
+
+
+def test_a_role_that_is_not_the_persons_is_nobody(house: House) -> None:
+    bob = house.phone("bob", Role.AUDITOR)
+    assert house.why(At(Principal(bob.who.id, Role.OWNER, "Bob")), "audit.list", Level.OPEN) == "unknown principal"
+
+
+def test_routine_asks_for_the_role_alone(house: House) -> None:
+    ops, auditor = house.phone("ops", Role.OPS), house.phone("auditor", Role.AUDITOR)
+    assert house.why(At(ops.who), "backup.run", Level.ROUTINE) == ""
+    assert house.why(At(auditor.who), "backup.run", Level.ROUTINE) == "role"
+
+
+def test_a_code_does_not_replace_the_role(house: House) -> None:
+    ops = house.phone("ops", Role.OPS)
+    at = ops.at_door()
+    at.ask = lambda _: pytest.fail("a code was asked for")
+    assert house.why(at, "fields.decrypt", Level.DUAL) == "role"
+    assert house.why(at, "access.add", Level.PRIVILEGED) == "role"
+
+
+def test_without_a_terminal_the_way_out_is_named(house: House, ada: Phone) -> None:
+    with pytest.raises(DeniedError, match="no terminal to ask for a code") as caught:
+        house.allow(At(ada.who))
+    assert caught.value.reason == "no code"
+    assert "guard access grant" in str(caught.value.hint)
+    assert caught.value.exit_code == 10
+
+
+def test_the_plan_is_shown_before_the_code_is_asked_for(house: House, ada: Phone) -> None:
+    at = ada.at_door()
+    shown: list[str] = []
+
+    def ask(question: str) -> str:
+        shown.extend([*at.seen, question])
+        return ada.code()
+
+    at.ask = ask
+    house.allow(at)
+    assert shown == ["fields.encrypt needs a code. It will:", "  delete 12 rows of Customer", "Code"]
+
+
+def test_before_a_dual_action_it_says_that_it_waits(house: House, ada: Phone) -> None:
+    at = ada.at_door()
+    assert house.why(at, "fields.decrypt", Level.DUAL) == "waits"
+    assert any("cannot be undone: it waits 1 day" in line for line in at.seen)
+
+
+def test_a_closed_terminal_is_no_code(house: House, ada: Phone) -> None:
+    def closed(_: str) -> str:
+        raise EOFError
+
+    assert house.why(At(ada.who, closed)) == "no code"
+
+
+def test_a_code_asked_for_long_ago_is_one_of_then(house: House, ada: Phone) -> None:
+    """The time counts at which the code was typed, not when it was asked for."""
+    at = ada.at_door()
+
+    def slow(_: str) -> str:
+        house.clock.step(timedelta(hours=1))
+        return ada.code()
+
+    at.ask = slow
+    assert house.why(at) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "reason"),
+    [
+        ("backup.run", Level.ROUTINE, ""),
+        ("access.refuse", Level.ROUTINE, "role"),
+        ("fields.encrypt", Level.PRIVILEGED, "role"),
+        ("retention.run", Level.PRIVILEGED, "no approval"),
+        ("retention.run", Level.DUAL, "role"),
+    ],
+)
+def test_services_do_what_is_listed_and_are_never_asked(house: House, name: str, level: Level, reason: str) -> None:
+    assert house.why(At(DAEMON, lambda _: pytest.fail("asked")), name, level) == reason

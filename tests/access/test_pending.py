@@ -1,0 +1,140 @@
+"""A dual action waits 24 hours, may be carried out for seven days after that, and can be cancelled."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import update
+
+from guard.access.pending import Request, Stage, stage
+from guard.access.store import PENDING
+from guard.clock import stamp
+from guard.config.access import DualRule
+from guard.errors import ClockError, ConfigError, TamperedError, WaitingError
+from guard.events import Level, PrincipalId
+from tests.access.conftest import House, Phone
+
+DAY = timedelta(days=1)
+ASKED = datetime(2026, 1, 5, 9, tzinfo=UTC)
+REQUEST = Request("r-aaaaaaaaaa", "fields.decrypt", "d" * 64, PrincipalId("p-aaaaaaaaaa"), ASKED)
+
+
+def ask(house: House, ada: Phone, digest: str = "d" * 64) -> str:
+    return house.why(ada.at_door(), "fields.decrypt", Level.DUAL, digest)
+
+
+def test_it_waits_a_day_and_passes_with_a_fresh_code(house: House, ada: Phone) -> None:
+    with pytest.raises(WaitingError, match=r"waits until 2026-01-06T09:01\+00:00") as caught:
+        house.allow(ada.at_door(), "fields.decrypt", Level.DUAL)
+    assert "guard access refuse r-" in str(caught.value.hint)
+    house.clock.step(DAY - timedelta(seconds=1))
+    assert ask(house, ada) == "waits"
+    house.clock.step(timedelta(seconds=1))
+    assert house.why(ada.at_door(""), "fields.decrypt", Level.DUAL) == "no code"
+    assert ask(house, ada) == ""
+
+
+def test_while_it_waits_no_code_is_spent(house: House, ada: Phone) -> None:
+    ask(house, ada)
+    at = ada.at_door()
+    at.ask = None if at.ask is None else lambda _: pytest.fail("a code was asked for")
+    assert house.why(at, "fields.decrypt", Level.DUAL) == "waits"
+
+
+def test_a_wrong_code_asks_for_nothing(house: House, ada: Phone) -> None:
+    assert house.why(ada.at_door("no"), "fields.decrypt", Level.DUAL) == "wrong code"
+    assert house.access.requests() == ()
+
+
+def test_other_arguments_wait_on_their_own(house: House, ada: Phone) -> None:
+    ask(house, ada)
+    house.clock.step(DAY)
+    assert ask(house, ada, "e" * 64) == "waits"
+    house.clock.step(timedelta(seconds=30))
+    assert ask(house, ada) == ""
+
+
+def test_it_may_be_tried_again_for_seven_days_until_it_is_done(house: House, ada: Phone) -> None:
+    ask(house, ada)
+    house.clock.step(8 * DAY)
+    assert ask(house, ada) == ""  # begun, and say it was interrupted
+    house.clock.step(timedelta(seconds=1))
+    assert house.access.requests() == ()  # nobody came back in time
+
+
+def test_after_seven_days_it_waits_anew(house: House, ada: Phone) -> None:
+    ask(house, ada)
+    house.clock.step(8 * DAY + timedelta(seconds=1))
+    assert ask(house, ada) == "waits"
+    (waiting,) = house.access.requests()
+    assert waiting.kind == "waits"
+
+
+def test_once_done_it_waits_anew(house: House, ada: Phone) -> None:
+    ask(house, ada)
+    house.clock.step(DAY)
+    assert ask(house, ada) == ""
+    house.state.write(lambda tx: house.access.settle(tx, "d" * 64, ada.who.id))
+    house.clock.step(timedelta(seconds=30))
+    assert ask(house, ada) == "waits"
+
+
+def test_anyone_may_cancel_it(house: House, ada: Phone) -> None:
+    bob = house.phone("bob")
+    ask(house, ada)
+    (waiting,) = house.access.requests()
+    house.state.write(lambda tx: house.access.refuse(tx, waiting.id, bob.who.id))
+    house.clock.step(DAY)
+    assert ask(house, ada) == "waits"
+
+
+def test_what_is_cancelled_while_the_code_is_typed_does_not_pass(house: House, ada: Phone) -> None:
+    ask(house, ada)
+    house.clock.step(DAY)
+    at = ada.at_door()
+    (waiting,) = house.access.requests()
+
+    def typed(_: str) -> str:
+        house.state.write(lambda tx: house.access.refuse(tx, waiting.id, ada.who.id))
+        return ada.code()
+
+    at.ask = typed
+    assert house.why(at, "fields.decrypt", Level.DUAL) == "waits"
+
+
+def test_what_is_listed_says_until_when(house: House, ada: Phone) -> None:
+    ask(house, ada)
+    asked = house.clock.now()
+    (waiting,) = house.access.requests()
+    assert (waiting.kind, waiting.by, waiting.until) == ("waits", ada.who.id, asked + DAY)
+    house.clock.step(DAY)
+    (ready,) = house.access.requests()
+    assert (ready.kind, ready.until) == ("ready", asked + 8 * DAY)
+
+
+def test_what_is_not_open_cannot_be_cancelled(house: House, ada: Phone) -> None:
+    with pytest.raises(ConfigError, match="r-aaaaaaaaaa"):
+        house.state.write(lambda tx: house.access.refuse(tx, "r-aaaaaaaaaa", ada.who.id))
+    with pytest.raises(ConfigError, match="r-aaaaaaaaaa"):
+        house.access.request("r-aaaaaaaaaa")
+
+
+def test_a_request_made_older_in_the_database_is_noticed(house: House, ada: Phone) -> None:
+    ask(house, ada)
+    house.state.write(lambda tx: tx.execute(update(PENDING).values(asked_at=stamp(house.clock.now() - DAY))))
+    with pytest.raises(TamperedError):
+        house.allow(ada.at_door(), "fields.decrypt", Level.DUAL)
+
+
+@given(waited=st.timedeltas(timedelta(), timedelta(days=30)))
+def test_stages_follow_each_other_exactly_at_their_ends(waited: timedelta) -> None:
+    found = stage(REQUEST, DualRule(), ASKED + waited)
+    assert (found is Stage.WAITS) == (waited < DAY)
+    assert (found is Stage.EXPIRED) == (waited > 8 * DAY)
+
+
+@given(back=st.timedeltas(timedelta(seconds=6), timedelta(days=30)))
+def test_a_clock_before_the_request_is_an_error(back: timedelta) -> None:
+    with pytest.raises(ClockError):
+        stage(REQUEST, DualRule(), ASKED - back)
