@@ -1,0 +1,170 @@
+"""`guard fields` as it is typed and performed: who may, what is refused, what the ledger says, and the exit codes."""
+
+import json
+import os
+import sqlite3
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from guard.access import Enrolment, code_at
+from guard.actions import Action, Caller, perform
+from guard.actions.backup import INIT, RUN
+from guard.actions.data import ACCEPT
+from guard.actions.fields import DECRYPT, ENCRYPT, FINALIZE
+from guard.actions.setup import Answers, set_up
+from guard.app import App
+from guard.audit import Query
+from guard.cli._door import os_user
+from guard.cli.main import call
+from guard.clock import SystemClock
+from guard.errors import DeniedError, InterlockError, WaitingError
+
+CLOCK = SystemClock()
+CATALOG = """
+[subject.customer]
+table = "Customer"
+key = "CustomerId"
+
+[[column]]
+at = "Customer.Email"
+category = "email"
+tier = "contact"
+protect = "encrypt"
+anonymize = "pseudonym"
+
+[[column]]
+at = "Customer.Phone"
+category = "phone"
+tier = "contact"
+protect = "encrypt"
+anonymize = "null"
+"""
+
+
+@dataclass(slots=True)
+class Folder:
+    """A guard folder of the user who runs the tests, who answers with recovery codes."""
+
+    app: App
+    config: Path
+    shop: Path
+    codes: list[str]
+
+    def guard(self, *words: str) -> int:
+        return call(["--config", str(self.config), *words])
+
+    def perform(self, action: Action[object], code: str | None = None, **args: object) -> object:
+        ask = (lambda _: code) if code else (lambda _: self.codes.pop())
+        return perform(self.app, Caller(self.app.access.person_of(os_user()), ask), action, **args)
+
+    def entries(self, what: str) -> list[tuple[str, dict[str, int]]]:
+        return [(entry.outcome, dict(entry.counts)) for entry in self.app.ledger.list(Query(what=what), 100)]
+
+    def emails(self) -> list[str]:
+        connection = sqlite3.connect(self.shop)
+        found = [email for (email,) in connection.execute("SELECT Email FROM Customer ORDER BY CustomerId")]
+        connection.close()
+        return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path, chinook_file: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folder]:
+    def enrol(enrolment: Enrolment) -> tuple[str, str]:
+        now = CLOCK.now()
+        return code_at(enrolment.secret_text, now - timedelta(seconds=30)), code_at(enrolment.secret_text, now)
+
+    answers = Answers("Music", f"sqlite:///{chinook_file}", "Ada", os_user())
+    made = set_up(tmp_path / "guard", answers, CLOCK, enrol)
+    folder = Folder(made.app, made.config, chinook_file, list(made.recovery_codes))
+    source = tmp_path / "catalog.toml"
+    source.write_text(CATALOG)
+    folder.perform(ACCEPT, source=str(source))
+    with Path(os.devnull).open() as nobody:
+        monkeypatch.setattr(sys, "stdin", nobody)
+        yield folder
+    folder.app.close()
+
+
+@pytest.fixture
+def backed_up(folder: Folder) -> Folder:
+    folder.perform(INIT)
+    folder.perform(RUN)
+    return folder
+
+
+def test_the_whole_way_from_plan_to_strict(backed_up: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = backed_up
+    assert folder.guard("fields", "plan") == 0
+    assert "Customer.Phone: seal 58 of 59 rows (1 NULL, 0 sealed already)" in capsys.readouterr().out
+    assert folder.guard("fields", "status") == 3
+    folder.perform(ENCRYPT, columns=[])
+    assert all(email.startswith("g1.") for email in folder.emails())
+    capsys.readouterr()
+    assert folder.guard("--json", "fields", "verify") == 0
+    assert [check["opened"] for check in json.loads(capsys.readouterr().out)] == [59, 58]
+    folder.perform(FINALIZE, columns=[])
+    capsys.readouterr()
+    assert folder.guard("--json", "fields", "status") == 0
+    assert {row["state"] for row in json.loads(capsys.readouterr().out)} == {"strict"}
+    assert folder.entries("fields.encrypt") == [
+        ("begun", {}), ("done", {"Customer.Email": 59, "Customer.Phone": 58, "left": 0}),
+    ]  # fmt: skip
+    assert folder.entries("fields.verify")[-1] == ("done", {"opened": 117, "plain": 0, "changed": 0})
+    with pytest.raises(WaitingError):
+        folder.perform(DECRYPT, columns=["Customer.Email"])
+    assert all(email.startswith("g1.") for email in folder.emails())
+
+
+def test_without_kit_and_backup_nothing_is_sealed(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    before = folder.emails()
+    assert folder.guard("fields", "plan") == 3
+    assert "missing: a look at the backups" in capsys.readouterr().out
+    folder.perform(INIT)
+    assert folder.guard("fields", "plan") == 3
+    assert "missing: a backup of guard's state newer than its last key" in capsys.readouterr().out
+    with pytest.raises(InterlockError, match="missing: a backup"):
+        folder.perform(ENCRYPT, columns=[])
+    assert folder.emails() == before
+    assert len(folder.codes) == 8, "no code was asked for"
+
+
+def test_without_a_valid_code_nothing_is_sealed(backed_up: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    before = backed_up.emails()
+    with pytest.raises(DeniedError):
+        backed_up.perform(ENCRYPT, code="000000", columns=["Customer.Email"])
+    assert backed_up.guard("fields", "encrypt", "Customer.Email") == 10
+    assert "no terminal" in capsys.readouterr().err
+    assert {outcome for outcome, _ in backed_up.entries("fields.encrypt")} == {"denied"}
+    assert backed_up.emails() == before
+
+
+def test_an_interrupted_run_is_recorded_and_gone_on_with(backed_up: Folder) -> None:
+    def stop(what: str, done: int, total: int | None = None) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    who = backed_up.app.access.person_of(os_user())
+    with pytest.raises(KeyboardInterrupt):
+        perform(backed_up.app, Caller(who, lambda _: backed_up.codes.pop(), progress=stop), ENCRYPT, columns=[])
+    backed_up.perform(ENCRYPT, columns=[])
+    assert [outcome for outcome, _ in backed_up.entries("fields.encrypt")] == ["begun", "interrupted", "begun", "done"]
+    assert backed_up.guard("fields", "verify") == 0
+
+
+def test_exit_codes_say_what_was_found(backed_up: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    backed_up.perform(ENCRYPT, columns=[])
+    connection = sqlite3.connect(backed_up.shop, isolation_level=None)
+    connection.execute("UPDATE Customer SET Phone = '+49 30 1234' WHERE CustomerId = 1")
+    assert backed_up.guard("fields", "verify") == 3
+    assert "1 values are in plain text" in capsys.readouterr().err
+    connection.execute("UPDATE Customer SET Email = (SELECT Email FROM Customer WHERE CustomerId = 9)")
+    assert backed_up.guard("fields", "verify", "Customer.Email") == 11
+    assert "58 of 59 values were changed or moved" in capsys.readouterr().err
+    assert backed_up.guard("fields", "verify", "Customer.City") == 2
+    assert backed_up.guard("fields", "decrypt") == 2
+    connection.close()
