@@ -1,0 +1,1 @@
+"""Recognize personal data in names and values. Pure but for `engine`, which alone imports Presidio."""
