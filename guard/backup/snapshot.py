@@ -1,0 +1,167 @@
+"""The manifest of one backup: what it holds, when it was made, how to read it. Written last, sealed, never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, NewType
+
+import msgspec
+
+from guard.backup.repository import Repository, decode
+from guard.backup.sealed import Kind
+from guard.backup.tree import Record, records
+from guard.canon import json_bytes
+from guard.clock import parse
+from guard.errors import ConfigError, TamperedError
+
+SnapshotId = NewType("SnapshotId", str)
+"""64 hex characters; a unique beginning of at least 8 is enough for a person."""
+
+SourceKind = Literal["files", "sqlite", "state", "uncovered"]
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """A path that could not be backed up as it was, and why."""
+
+    path: str
+    what: str
+
+
+class SourceManifest(msgspec.Struct, frozen=True, kw_only=True):
+    """One source in a snapshot."""
+
+    name: str
+    kind: SourceKind
+    covered: bool = True
+    why: str | None = None
+    """Why it is not covered."""
+    tree: tuple[str, ...] = ()
+    tree_bytes: int = 0
+    entries: int = 0
+    files: int = 0
+    bytes: int = 0
+    skipped: int = 0
+    """Sockets, pipes and devices, which have no content."""
+    rows: dict[str, int] = {}  # msgspec copies an empty default
+    digest: str | None = None
+    problems: tuple[Problem, ...] = ()
+    problem_count: int = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything of it is in the snapshot as it was at one moment."""
+        return self.covered and not self.problem_count
+
+
+class ErasurePosition(msgspec.Struct, frozen=True):
+    """How far the erasure register reached: its length and the hash that stands for all of it."""
+
+    count: int
+    head: str
+
+
+class Statistics(msgspec.Struct, frozen=True):
+    """What the run added to the repository; `stored` counts bytes of packs."""
+
+    files: int
+    bytes: int
+    new_chunks: int
+    new_bytes: int
+    stored: int
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole of a snapshot's manifest."""
+
+    v: int = 1
+    store: str
+    host: str
+    at: str
+    checked: str
+    parent: str | None
+    partial: bool
+    tags: tuple[str, ...] = ()
+    erasures: ErasurePosition
+    statistics: Statistics
+    sources: tuple[SourceManifest, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A manifest in its repository. `late`: published later than the protocol allows; see docs/FORMATS.md."""
+
+    id: SnapshotId
+    at: datetime
+    manifest: Manifest
+    late: bool
+
+    @property
+    def partial(self) -> bool:
+        """Whether something is not covered or could not be read."""
+        return self.manifest.partial
+
+    def source(self, name: str) -> SourceManifest | None:
+        """Return a source by its name; None when the snapshot has none of it."""
+        return next((source for source in self.manifest.sources if source.name == name), None)
+
+
+def publish(repository: Repository, manifest: Manifest) -> SnapshotId:
+    """Write a manifest; from now on the snapshot exists."""
+    name = repository.write(Kind.SNAPSHOT, "snapshots", json_bytes(msgspec.to_builtins(manifest)))
+    return SnapshotId(name.rpartition("/")[2])
+
+
+def read(repository: Repository, name: str, stored: datetime) -> Snapshot:
+    """Return the snapshot in object `name`, which the store dates `stored`. Raises TamperedError."""
+    manifest = decode(repository.read(Kind.SNAPSHOT, name), Manifest, name)
+    try:
+        at, checked = parse(manifest.at), parse(manifest.checked)
+    except ValueError as error:
+        raise TamperedError(f"{name}: {error}") from None
+    return Snapshot(SnapshotId(name.rpartition("/")[2]), at, manifest, stored > checked + repository.grace / 4)
+
+
+def snapshots(repository: Repository) -> list[Snapshot]:
+    """Return all snapshots, the oldest first. Raises TamperedError when one cannot be read."""
+    found = [read(repository, entry.name, entry.at) for entry in repository.entries("snapshots")]
+    return sorted(found, key=lambda each: (each.at, each.id))
+
+
+def newest(found: list[Snapshot]) -> Snapshot | None:
+    """Return the newest snapshot that is not late; None when there is none."""
+    return max((each for each in found if not each.late), key=lambda each: (each.at, each.id), default=None)
+
+
+def pick(found: list[Snapshot], wanted: str) -> Snapshot:
+    """Return the snapshot `wanted` names: "latest", or the beginning of an id (8 characters or more).
+
+    Raises ConfigError when there is none or more than one.
+    """
+    if wanted == "latest":
+        chosen = newest(found)
+        if chosen is None:
+            raise ConfigError("there is no snapshot yet", hint="guard backup run makes one")
+        return chosen
+    fitting = [each for each in found if len(wanted) >= 8 and each.id.startswith(wanted)]
+    if len(fitting) != 1:
+        raise ConfigError(f"{len(fitting)} snapshots are called {wanted!r}", hint="guard backup list shows them")
+    return fitting[0]
+
+
+def tree(repository: Repository, source: SourceManifest) -> Iterator[Record]:
+    """Yield the records of a source. Raises TamperedError when its tree is damaged."""
+    try:
+        chunks = [bytes.fromhex(chunk) for chunk in source.tree]
+    except ValueError:
+        raise TamperedError(f"the tree of {source.name} names no chunks") from None
+    return records(repository.stream(chunks), source.name)
+
+
+def chunks_of(repository: Repository, snapshot: Snapshot) -> Iterator[bytes]:
+    """Yield the id of every chunk a snapshot needs, its trees included; often the same one many times."""
+    for source in snapshot.manifest.sources:
+        yield from map(bytes.fromhex, source.tree)
+        for record in tree(repository, source):
+            yield from record.chunks
