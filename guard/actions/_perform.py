@@ -8,7 +8,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from guard import canon
-from guard.errors import DeniedError
+from guard.actions._resolve import resolve
+from guard.errors import DeniedError, WaitingError
 from guard.events import Activity, Ending, Event, Level, Principal, Progress, RunId, silent
 
 if TYPE_CHECKING:
@@ -93,32 +94,32 @@ class Caller:
 def perform(app: App, caller: Caller, action: Action[R], **args: Json) -> R:
     """Carry out `action` with `args` for the caller and return its result.
 
-    Raises DeniedError without a right, a valid code or an approval; BusyError when another run holds what it needs; and
-    whatever the work raises, after it was recorded.
+    Raises DeniedError without a right, a valid code or an approval; WaitingError when it has to wait first; BusyError
+    when another run holds what it needs; and whatever the work raises, after it was recorded.
     """
+    resolve(app)
     plan = action.plan(app, args) if action.plan else Plan()
     digest = app.digest(
         "action",
         canon.json_bytes({"action": action.name, "args": args, "plan": plan.facts, "who": caller.who.id}),
     )
-    begun = Event(
-        action.name, Ending.BEGUN, caller.who.id, app.new_run(), action.activity, digests={"action": digest}
-    )
+    begun = Event(action.name, Ending.BEGUN, caller.who.id, app.new_run(), action.activity, digests={"action": digest})
     try:
         policy = action.standing(app, args) if action.standing else None
         app.access.allow(caller, action.name, action.level, digest, plan, policy)
-    except DeniedError:
-        app.state.write(_nothing, begun.ended(Ending.DENIED))
+    except (DeniedError, WaitingError) as error:
+        facts = {"reason": error.reason} if error.reason else {}
+        app.record(_nothing, replace(begun, ending=Ending.DENIED, facts=facts))
         raise
     except BaseException:
-        app.state.write(_nothing, begun.ended(Ending.GATE_FAILED))
+        app.record(_nothing, begun.ended(Ending.GATE_FAILED))
         raise
-    with app.hold(action.holds, caller.wait):
-        app.state.write(_nothing, begun)
-        return _work(app, caller, action, Task(args, plan, begun.run, caller.who, caller.progress), begun)
+    with app.hold(action.holds, caller.wait, action.name):
+        app.record(_nothing, begun)
+        return _work(app, action, Task(args, plan, begun.run, caller.who, caller.progress), begun)
 
 
-def _work(app: App, caller: Caller, action: Action[R], task: Task, begun: Event) -> R:
+def _work(app: App, action: Action[R], task: Task, begun: Event) -> R:
     try:
         outcome = action.work(app, task)  # may take hours; holds no transaction of guard's state
         done = replace(
@@ -129,9 +130,16 @@ def _work(app: App, caller: Caller, action: Action[R], task: Task, begun: Event)
             digests={**begun.digests, **outcome.digests},
             facts=outcome.facts,
         )
-        app.state.write(outcome.remember, done)
+        app.record(lambda tx: _remember(app, action, outcome, done, tx), done)
     except BaseException as error:
         ending = Ending.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Ending.FAILED
-        app.state.write(_nothing, replace(begun, ending=ending, facts={"error": type(error).__name__}))
+        app.record(_nothing, replace(begun, ending=ending, facts={"error": type(error).__name__}))
         raise
     return outcome.result
+
+
+def _remember(app: App, action: Action[R], outcome: Outcome[R], done: Event, tx: Tx) -> None:
+    """Keep what the work wants kept; a dual action that was carried out waits again the next time."""
+    outcome.remember(tx)
+    if action.level is Level.DUAL and done.ending is Ending.DONE:
+        app.access.settle(tx, done.digests["action"], done.who)

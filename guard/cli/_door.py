@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import getpass
+import os
+import pwd
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -49,7 +51,7 @@ class Door:
         """Give the caller: the person whose OS user runs this process."""
         from guard.actions import Caller  # noqa: PLC0415  # keeps --help light
 
-        who = self.app.access.person_of(getpass.getuser())
+        who = self.app.access.person_of(os_user())
         ask = ask_code if sys.stdin.isatty() else None
         with drawn_progress() as progress:
             yield Caller(who, ask, say, progress, timedelta(seconds=self.options["wait"]))
@@ -60,8 +62,17 @@ class Door:
             click.confirm(question, abort=True, err=True)
 
 
+def os_user() -> str:
+    """Return the user this process runs as, by the kernel's word: no variable of the environment changes it."""
+    uid = os.getuid()
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
+
+
 def ask_code(question: str) -> str:
-    """Ask for a one-time code on the terminal, without echo."""
+    """Ask for a one-time code or a passphrase on the terminal, without echo."""
     return getpass.getpass(f"{question}: ", stream=sys.stderr)
 
 
@@ -70,7 +81,7 @@ def opened_app() -> App:
     from guard.app import App  # noqa: PLC0415  # keeps --help light
 
     options = click.get_current_context().find_root().params
-    return App.open(options["config"] or Path("guard.toml"))
+    return App.open(options["config"] or Path("guard.toml"), ask_secret=ask_code if sys.stdin.isatty() else None)
 
 
 def pass_door(function: Callable[Concatenate[Door, P], R]) -> Callable[P, R]:

@@ -1,4 +1,7 @@
-"""A click group whose commands are imported when called: `guard --help` stays fast."""
+"""A click group whose commands are imported when called, so that `guard --help` stays fast.
+
+Its own options may stand anywhere on the line: `guard status --json` is `guard --json status`.
+"""
 
 import importlib
 from collections.abc import Mapping
@@ -16,11 +19,33 @@ class LazyGroup(click.Group):
         super().__init__(*args, **extra)  # type: ignore[arg-type]
         self.table = table
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the line after moving this group's own options in front of the command."""
+        return super().parse_args(ctx, self._own_first(args))
+
+    def _own_first(self, args: list[str]) -> list[str]:
+        own = {name: param for param in self.params if isinstance(param, click.Option) for name in param.opts}
+        front: list[str] = []
+        rest: list[str] = []
+        left = iter(args)
+        for word in left:
+            if word == "--":
+                rest += [word, *left]
+                break
+            option = own.get(word.split("=")[0]) if word.startswith("--") else None
+            if option is None:
+                rest.append(word)
+            elif option.is_flag or "=" in word:
+                front.append(word)
+            else:
+                front += [word, *(value for value in [next(left, None)] if value is not None)]
+        return front + rest
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
         """Return the names in the order of the table."""
         return list(self.table)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # click's signature
         """Import and return a command; None when there is no such."""
         if cmd_name not in self.table:
             return None
@@ -29,7 +54,7 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)  # noqa: S101
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # click's signature
         """Write the table without importing anything."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in self.table.items()])

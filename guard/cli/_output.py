@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from datetime import datetime
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import msgspec
@@ -16,29 +16,27 @@ import msgspec
 from guard.clock import stamp
 from guard.events import Progress, silent
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
 
 def plain(value: Any) -> Any:
     """Return `value` as JSON types; dataclasses become objects, times RFC 3339 in UTC, bytes hex."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     match value:
+        case _ if is_dataclass(value) and not isinstance(value, type):
+            found: Any = {field.name: plain(getattr(value, field.name)) for field in fields(value)}
         case Mapping():
-            return {str(key): plain(each) for key, each in value.items()}
+            found = {str(key): plain(each) for key, each in value.items()}
         case Enum():
-            return value.value
+            found = value.value
         case datetime():
-            return stamp(value)
+            found = stamp(value)
         case bytes():
-            return value.hex()
+            found = value.hex()
         case None | bool() | int() | float() | str():
-            return value
-        case _ if isinstance(value, Sequence | set | frozenset):
-            return [plain(each) for each in value]
+            found = value
+        case Sequence() | Set():
+            found = [plain(each) for each in value]
         case _:
-            return str(value)
+            found = str(value)
+    return found
 
 
 def show_json(value: Any) -> None:
@@ -81,22 +79,44 @@ def _cell(value: Any) -> str:
 
 @contextmanager
 def drawn_progress() -> Iterator[Progress]:
-    """Give a progress that draws bars when stderr is a terminal, and says nothing elsewhere."""
+    """Give a progress that draws bars when stderr is a terminal, and says nothing elsewhere.
+
+    Nothing is drawn before the first call: codes are asked for on the same terminal.
+    """
     if not sys.stderr.isatty():
         yield silent
         return
+    bars = _Bars()
+    try:
+        yield bars
+    finally:
+        bars.stop()
+
+
+class _Bars:
+    """Draws one bar for each thing that is told of."""
+
+    def __init__(self) -> None:
+        self._bars: Any = None
+        self._tasks: dict[str, Any] = {}
+
+    def __call__(self, what: str, done: int, total: int | None = None) -> None:
+        if self._bars is None:
+            self._bars = _started()
+        if what not in self._tasks:
+            self._tasks[what] = self._bars.add_task(what, total=total)
+        self._bars.update(self._tasks[what], completed=done, total=total)
+
+    def stop(self) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+
+def _started() -> Any:
     from rich.console import Console  # noqa: PLC0415  # rich is slow to import and only draws
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
-    console: Console = Console(stderr=True)
     look = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bars(*look, console=console, transient=True) as bars:
-        tasks: dict[str, Any] = {}
-
-        def draw(what: str, done: int, total: int | None = None) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done, total=total)
-
-        yield draw
+    bars = Progress(*look, console=Console(stderr=True), transient=True)
+    bars.start()
+    return bars

@@ -33,8 +33,13 @@ COMMANDS = {
 
 
 @click.group(cls=LazyGroup, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--config", "config", type=click.Path(path_type=Path, dir_okay=False), envvar="GUARD_CONFIG",
-              help="guard.toml to use  [default: ./guard.toml]")
+@click.option(
+    "--config",
+    "config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="GUARD_CONFIG",
+    help="guard.toml to use  [default: ./guard.toml]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 @click.option("--verbose", is_flag=True, help="Log what happens on stderr.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", help="How --verbose logs.")
@@ -44,7 +49,8 @@ COMMANDS = {
 def main(verbose: bool, log_format: str, **_: object) -> None:
     """Protect an online shop's customer data and keep the shop recoverable, with proof.
 
-    Start with `guard demo`, or `guard init` in a new folder. Exit codes are in the README.
+    Start with `guard demo`, or `guard init` in a new folder. These options may stand anywhere on the line. Exit codes
+    are in the README.
     """
     if verbose:
         from guard.cli._logs import start_logging  # noqa: PLC0415  # only when asked for
@@ -61,29 +67,31 @@ def call(arguments: list[str]) -> int:
     """Run `guard ARGUMENTS` and return the exit code. No error leaves it as a traceback."""
     try:
         code = main.main(arguments, prog_name="guard", standalone_mode=False)
-    except click.exceptions.Abort:
-        click.secho("guard: interrupted", err=True)
-        return Exit.INTERRUPTED
-    except KeyboardInterrupt:
-        click.secho("guard: interrupted; run the same command again to go on", err=True)
-        return Exit.INTERRUPTED
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except GuardError as error:
-        return _explain(str(error), error.hint, error.exit_code)
-    except BrokenPipeError:
-        sys.stderr.close()
-        return Exit.FAILED
-    except Exception as error:  # noqa: BLE001  # the last border: an operator never sees a traceback
-        logging.getLogger("guard").debug("unexpected", exc_info=True)
-        return _explain(
-            f"unexpected {type(error).__name__}", "run it again with --verbose and send us the log", Exit.FAILED
-        )
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # the last border: an operator never sees a traceback
+        return _failed(error)
     return code if isinstance(code, int) else Exit.DONE
 
 
-def _explain(message: str, hint: str | None, code: Exit) -> int:
+def _failed(error: Exception | KeyboardInterrupt) -> int:
+    """Say what went wrong, and return the exit code of it."""
+    match error:
+        case GuardError():
+            code = _explain(str(error), error.hint, error.exit_code)
+        case KeyboardInterrupt() | click.exceptions.Abort():
+            code = _explain("interrupted", "run the same command again to go on", Exit.INTERRUPTED)
+        case click.ClickException():
+            error.show()
+            code = Exit.USAGE
+        case BrokenPipeError():
+            sys.stderr.close()
+            code = Exit.FAILED
+        case _:
+            logging.getLogger("guard").debug("unexpected", exc_info=error)
+            code = _explain(f"unexpected {type(error).__name__}", "run it again with --verbose", Exit.FAILED)
+    return code
+
+
+def _explain(message: str, hint: str | None, code: Exit) -> Exit:
     for line in message.splitlines():
         click.secho(f"guard: {line}", err=True, fg="red")
     if hint:

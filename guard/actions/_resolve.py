@@ -1,0 +1,44 @@
+"""What became of runs whose process was killed: told from the shop where it keeps a bracket, and recorded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from guard.errors import UnavailableError
+from guard.events import Activity, Ending, Event
+
+if TYPE_CHECKING:
+    from guard.app import App
+    from guard.state import OpenRun, Tx
+
+IN_SHOP = ("fields.", "retention.")
+"""Actions that write a bracket into the shop in the transactions that change its rows."""
+
+
+def resolve(app: App) -> tuple[Event, ...]:
+    """Record the end of every run that was killed, and return the events.
+
+    A run whose shop does not answer stays open: what became of it is not known yet.
+    """
+    events = []
+    for run in app.state.stale_runs():
+        try:
+            fate, rows = _fate(app, run)
+        except UnavailableError:
+            continue
+        event = Event(
+            run.what, Ending.RESOLVED, run.who, run.run, Activity.API_UPDATE, counts={"rows": rows}, facts={"was": fate}
+        )
+        app.record(_nothing, event)
+        events.append(event)
+    return tuple(events)
+
+
+def _fate(app: App, run: OpenRun) -> tuple[str, int]:
+    if not run.what.startswith(IN_SHOP):
+        return "killed", 0
+    return app.fate_in_shop(run.run)
+
+
+def _nothing(_: Tx) -> None:
+    """Nothing but the event is to be remembered."""

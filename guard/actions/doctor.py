@@ -1,0 +1,211 @@
+"""Look at everything guard needs: reached, not reached, or not looked at, each with its remedy. Changes nothing.
+
+A check that cannot be made is a finding, never silence.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from guard.config import POLICIES, load_policy
+from guard.errors import GuardError
+
+if TYPE_CHECKING:
+    from guard.app import App
+
+LEAST_SPACE = 1 << 30
+"""A GiB: below it a backup or a VACUUM of a small shop may not fit."""
+
+EXTRAS = ("detect", "postgres", "mysql")
+_REQUIREMENT = re.compile(r"""([\w.-]+).*?(?:extra == ['"]([\w-]+)['"])?$""")
+
+
+class Found(StrEnum):
+    """How a check ended."""
+
+    WELL = "ok"
+    WARNING = "warning"
+    WRONG = "wrong"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at. `remedy` says what to do when it is not well."""
+
+    what: str
+    found: Found
+    detail: str
+    remedy: str = ""
+
+
+def examine(app: App) -> Iterator[Check]:
+    """Yield every check, in the order in which to mend them."""
+    yield from _packages()
+    yield from _policies(app)
+    for what, look in _LOOKS.items():
+        try:
+            yield from look(app)
+        except GuardError as error:
+            yield Check(what, Found.WRONG, str(error), error.hint or "")
+
+
+def _packages() -> Iterator[Check]:
+    yield Check("Python", Found.WELL, sys.version.split()[0])
+    for extra in ("", *EXTRAS):
+        names = [name for name, its in _required() if its == extra]
+        absent = [name for name in names if _version(name) is None]
+        what = f"extra {extra}" if extra else "dependencies"
+        if absent:
+            remedy = f"pip install 'guard-toolkit[{extra}]'" if extra else "pip install guard-toolkit"
+            yield Check(what, Found.WARNING if extra else Found.WRONG, f"missing: {', '.join(absent)}", remedy)
+        else:
+            yield Check(what, Found.WELL, ", ".join(f"{name} {_version(name)}" for name in names))
+
+
+def _required() -> list[tuple[str, str]]:
+    """Return (distribution, extra or "") for everything guard was packaged to need."""
+    lines = importlib.metadata.requires("guard-toolkit") or []
+    return [(found[1], found[2] or "") for line in lines if (found := _REQUIREMENT.match(line))]
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _policies(app: App) -> Iterator[Check]:
+    for name, shape in POLICIES.items():
+        if name == "catalog" and not (app.policies / "catalog.toml").exists():
+            yield Check("policy catalog", Found.WARNING, "not there yet", "guard data scan, then guard data accept")
+            continue
+        try:
+            load_policy(app.policies, name, shape)
+        except GuardError as error:
+            yield Check(f"policy {name}", Found.WRONG, str(error), error.hint or "correct the file")
+    yield Check("policies", Found.WELL, f"{len(POLICIES)} read in {app.policies}")
+
+
+def _modes(app: App) -> Iterator[Check]:
+    for path, most in (
+        (app.home / app.settings.root.path, 0o600),
+        (app.home / "keys", 0o700),
+        (app.home / "var", 0o700),
+        (app.home / "guard.toml", 0o755),
+    ):
+        if not path.exists():
+            if app.settings.root.kind == "file" or path.suffix != ".key":
+                yield Check(
+                    f"mode of {path.name}", Found.WRONG, f"{path} does not exist", "restore it from where you keep it"
+                )
+            continue
+        mode = path.stat().st_mode & 0o777
+        yield (
+            Check(f"mode of {path.name}", Found.WELL, f"{mode:o}")
+            if not mode & ~most
+            else Check(f"mode of {path.name}", Found.WRONG, f"{mode:o} lets others in", f"chmod {most:o} {path}")
+        )
+
+
+def _space(app: App) -> Iterator[Check]:
+    free = shutil.disk_usage(app.home).free
+    text = f"{free / (1 << 30):.1f} GiB free where {app.home} lies"
+    enough = free >= LEAST_SPACE
+    yield Check("disk", Found.WELL if enough else Found.WARNING, text, "" if enough else "make room before a backup")
+
+
+def _state(app: App) -> Iterator[Check]:
+    yield Check("state", Found.WELL, f"{app.state.where}, store {app.state.store_id}")
+    ahead = app.ledger.list(limit=1)[-1].at - app.clock.now()
+    if ahead > timedelta(seconds=5):
+        yield Check("clock", Found.WRONG, f"{ahead} behind the last recorded time", "set the clock right")
+    else:
+        yield Check("clock", Found.WELL, f"{app.clock.now():%Y-%m-%d %H:%M:%S} UTC, not behind what was recorded")
+    for run in app.state.stale_runs():
+        yield Check(
+            "run", Found.WARNING, f"{run.what} of {run.since:%Y-%m-%d %H:%M} UTC was killed", "run it again: it goes on"
+        )
+
+
+def _keys(app: App) -> Iterator[Check]:
+    infos = app.keyring.list()
+    for info in infos:
+        app.keyring.by_id(info.id)
+    yield Check("keys", Found.WELL, f"root opens all {len(infos)}, commitments right")
+    lost = [info for info in infos if not info.recoverable]
+    if lost:
+        yield Check("recovery kit", Found.WRONG, f"{len(lost)} keys are not sealed to it", "guard keys recovery make")
+    else:
+        yield Check("recovery kit", Found.WELL, "every key is sealed to it")
+    if any((app.home / "recovery-kit").glob("guard-share-*")):
+        remedy = "give each to another person and delete the files"
+        yield Check("recovery shares", Found.WARNING, "still lie on this machine", remedy)
+
+
+def _shop(app: App) -> Iterator[Check]:
+    tables = app.shop.tables()
+    yield Check("shop", Found.WELL, f"{app.shop.dialect} at {app.shop.place}, {len(tables)} tables")
+
+
+def _stores(app: App) -> Iterator[Check]:
+    if not app.settings.backup.store:
+        yield Check("stores", Found.WRONG, "no [[backup.store]] in guard.toml", "name a place for backups")
+    for store in app.settings.backup.store:
+        try:
+            found = app.backups.newest(store.name)
+            detail = f"newest snapshot {found.at:%Y-%m-%d %H:%M} UTC" if found else "no snapshot yet"
+            yield Check(
+                f"store {store.name}",
+                Found.WELL if found else Found.WARNING,
+                detail,
+                "" if found else "guard backup run",
+            )
+        except GuardError as error:
+            yield Check(f"store {store.name}", Found.WRONG, str(error), error.hint or "")
+
+
+def _anchors(app: App) -> Iterator[Check]:
+    if not app.ledger.anchors:
+        yield Check("anchors", Found.WRONG, "no [[audit.anchor]] in guard.toml", "name a folder on another machine")
+    for anchor in app.ledger.anchors:
+        anchor.newest()
+        well = os.access(anchor.folder, os.W_OK)
+        same = _same_device(anchor.folder, app.home)
+        detail = "on the same disk as the ledger: weak" if same else str(anchor.folder)
+        found = Found.WRONG if not well else Found.WARNING if same else Found.WELL
+        yield Check(f"anchor {anchor.name}", found, detail if well else f"{anchor.folder} cannot be written",
+                    "" if found is Found.WELL else "put it on another machine, e.g. a mount")  # fmt: skip
+
+
+def _same_device(one: Path, other: Path) -> bool:
+    return one.stat().st_dev == other.stat().st_dev
+
+
+def _mode(app: App) -> Iterator[Check]:
+    yield Check(
+        "mode", Found.WARNING, "embedded: whoever can read the root key can step around the second factor",
+        f"docs/THREAT_MODEL.md; keep {app.home} to one account",
+    )  # fmt: skip
+
+
+_LOOKS: dict[str, Callable[[App], Iterator[Check]]] = {
+    "files": _modes,
+    "disk": _space,
+    "state": _state,
+    "keys": _keys,
+    "shop": _shop,
+    "stores": _stores,
+    "anchors": _anchors,
+    "mode": _mode,
+}

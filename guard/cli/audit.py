@@ -1,0 +1,123 @@
+"""guard audit: read and verify the ledger."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from guard.cli._door import Door, pass_door
+from guard.cli._output import drawn_progress, say, show_json, show_rows
+from guard.clock import parse
+from guard.errors import Exit, UnanchoredError
+
+if TYPE_CHECKING:
+    from guard.audit import Verdict
+
+
+class _Time(click.ParamType[datetime]):
+    """A day, or a time with its offset."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        text = str(value)
+        try:
+            return parse(text) if len(text) > 10 else datetime.fromisoformat(text).replace(tzinfo=UTC)
+        except ValueError:
+            self.fail("write a day as 2026-11-22 (UTC) or a time as 2026-11-22T17:30:00Z", param, ctx)
+
+
+@click.group()
+def audit() -> None:
+    """Read and verify the ledger: who did what, when, and how it ended.
+
+    \b
+    Example: guard audit verify
+    """
+
+
+@audit.command("list")
+@click.option("--since", type=_Time(), help="From this time on.")
+@click.option("--until", type=_Time(), help="Before this time.")
+@click.option("--who", help="A principal id.")
+@click.option("--what", help='An action, e.g. "fields.encrypt".')
+@click.option("--outcome", help='How it ended, e.g. "denied".')
+@click.option("--run", help="The entries of one run, by its id.")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most the last so many.")
+@pass_door
+def list_(door: Door, /, limit: int, **fits: object) -> None:
+    """List the last entries that fit, oldest first.
+
+    \b
+    Example: guard audit list --outcome denied --since 2026-11-01
+    """
+    from guard.audit import Query  # noqa: PLC0415  # keeps --help light
+
+    entries = door.app.ledger.list(Query(**fits), limit)  # type: ignore[arg-type]  # click's names are the fields
+    show_rows(entries, columns=("n", "at", "who", "what", "outcome", "objects", "counts", "facts", "run"))
+
+
+@audit.command()
+@pass_door
+def verify(door: Door, /) -> int:
+    """Recompute the ledger from its bytes and compare everything, anchors included.
+
+    Exits 11 and names the entry when anything differs, 15 when all is consistent but no fresh anchor vouches for it.
+
+    \b
+    Example: guard audit verify --json
+    """
+    with drawn_progress() as progress:
+        verdict = door.app.ledger.inspect(progress)
+    if door.as_json:
+        show_json(verdict)
+    else:
+        _show(verdict)
+    if verdict.unanchored is not None:
+        raise UnanchoredError(
+            f"consistent, but not anchored: {verdict.unanchored}", hint="`guard audit anchor` anchors it now"
+        )
+    return Exit.DONE
+
+
+def _show(verdict: Verdict) -> None:
+    click.echo(f"{verdict.size} entries from {verdict.first.isoformat()} to {verdict.last.isoformat()}: consistent")
+    click.echo(f"root {verdict.root}; {verdict.checkpoints} kept checkpoints agree")
+    for anchor in verdict.anchors:
+        held = "nothing yet" if anchor.size is None else f"the first {anchor.size} entries"
+        click.echo(f"anchor {anchor.name}: {anchor.problem or held}")
+    if verdict.tail and verdict.anchors:
+        click.echo(f"{verdict.tail} entries above the newest anchor: a cut among them would not be found")
+
+
+@audit.command()
+@pass_door
+def checkpoint(door: Door, /) -> None:
+    """Print the newest signed checkpoint; whoever keeps it can prove a later cut.
+
+    \b
+    Example: guard audit checkpoint > /media/usb/guard.checkpoint
+    """
+    click.echo(door.app.ledger.checkpoint(), nl=False)
+
+
+@audit.command()
+@pass_door
+def anchor(door: Door, /) -> int:
+    """Give the newest checkpoint to every anchor. The daemon does this every hour.
+
+    \b
+    Example: guard audit anchor
+    """
+    from guard.actions.audit import ANCHOR  # noqa: PLC0415  # keeps --help light
+
+    done = door.perform(ANCHOR)
+    if door.as_json:
+        show_json(done)
+    else:
+        click.echo(f"{done.size} entries anchored at {', '.join(done.held) or 'nowhere: guard.toml names no anchor'}")
+    for problem in done.failed:
+        say(problem, error=True)
+    return Exit.PARTLY if done.failed else Exit.DONE

@@ -1,0 +1,95 @@
+"""guard breach: a personal data breach against the clock."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from guard.cli._door import Door, pass_door
+from guard.cli._output import say, show_json, show_rows
+from guard.clock import stamp
+from guard.errors import Exit
+
+if TYPE_CHECKING:
+    from guard.breach import Standing
+
+COLUMNS = ("incident", "title", "status", "hours_left", "due", "due_here", "to")
+
+
+@click.group()
+def breach() -> None:
+    """Handle a personal data breach against the 72-hour clock."""
+
+
+@breach.command("open")
+@click.option("--title", required=True, help="What happened, in your words; it stays in guard's state.")
+@click.option("--detected", required=True, metavar="TIME", help="When somebody first noticed, with offset.")
+@click.option(
+    "--aware", required=True, metavar="TIME", help="When it was reasonably certain; the clocks run from here."
+)
+@click.option("--reason", required=True, help="Why it was certain then.")
+@click.option("--occurred", metavar="TIME", help="When it happened, if that is known.")
+@pass_door
+def open_(door: Door, /, **facts: str | None) -> None:
+    """Open an incident and start its clocks.
+
+    TIME is written with its offset, as in 2026-01-05T10:15+01:00.
+
+    \b
+    Example: guard breach open --title "Export sent to the wrong partner"
+               --detected 2026-01-05T09:40+01:00 --aware 2026-01-05T10:15+01:00
+               --reason "The partner confirmed that they opened it"
+    """
+    from guard.actions.breach import OPEN  # noqa: PLC0415  # keeps --help light
+
+    incident = door.perform(OPEN, **facts)
+    if door.as_json:
+        show_json({"incident": incident})
+        return
+    click.echo(incident)
+    standing = next(each for each in door.app.breaches.status() if each.incident.id == incident)
+    for clock in standing.deadlines:
+        say(f"tell the {clock.to} by {_both(clock.due)} ({clock.rule}, {clock.hours_left} hours left)")
+
+
+@breach.command()
+@pass_door
+def status(door: Door) -> Exit:
+    """Show every clock that runs. Exits 3 when one is near its end or over.
+
+    Example: guard breach status --json
+    """
+    standing = door.app.breaches.status()
+    if not standing and not door.as_json:
+        say("no incident")
+    show_rows([row for each in standing for row in _rows(each)], columns=COLUMNS)
+    return Exit.FINDINGS if any(each.pressing for each in standing) else Exit.DONE
+
+
+def _rows(standing: Standing) -> list[dict[str, Any]]:
+    return [
+        {
+            "incident": standing.incident.id,
+            "title": standing.incident.title,
+            "rule": clock.rule,
+            "to": clock.to,
+            "status": clock.urgency,
+            "hours_left": clock.hours_left,
+            "due": stamp(clock.due),
+            "due_here": _local(clock.due),
+            "aware": stamp(standing.incident.aware),
+            "next_reminder": clock.next_reminder,
+        }
+        for clock in standing.deadlines
+    ]
+
+
+def _local(at: datetime) -> str:
+    """Return a time by the clocks of this machine, with its offset."""
+    return at.astimezone().isoformat(timespec="minutes")
+
+
+def _both(at: datetime) -> str:
+    return f"{stamp(at)}, here {_local(at)}"

@@ -1,0 +1,40 @@
+"""guard daemon: the jobs by the clock."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from guard.cli._door import Door, opened_app, pass_door
+from guard.cli._output import plain, say
+from guard.cli.run import told
+
+if TYPE_CHECKING:
+    from guard.actions.jobs import Ran
+
+
+@click.command()
+@pass_door
+def daemon(door: Door, /) -> None:
+    """Run the jobs of policies/schedule.toml by the clock until told to stop.
+
+    Nights that were missed are caught up once. SIGTERM and Ctrl-C end it cleanly: the run under way is given back and
+    goes on at the next start. A changed policy is read within a second. Speaks sd_notify to systemd (Type=notify).
+
+    \b
+    Example: guard daemon
+    """
+    from guard.daemon import Stop, on_signals, serve  # noqa: PLC0415  # keeps --help light
+
+    say("guard daemon runs; Ctrl-C or SIGTERM ends it")
+    injected = click.get_current_context().obj is not None
+    stop = Stop()
+    with on_signals(stop):
+        serve(door.app, stop, _told_as_json if door.as_json else told, None if injected else opened_app)
+
+
+def _told_as_json(ran: Ran) -> None:
+    """Print a run as one line of JSON."""
+    click.echo(msgspec.json.encode(plain(ran)).decode())
