@@ -50,7 +50,7 @@ class App:
         self.home = home
         self.settings = settings
         self.clock = clock
-        self._ask_secret = ask_secret
+        self.ask_secret = ask_secret
         self._root: bytes | None = None
 
     @classmethod
@@ -313,12 +313,12 @@ class App:
             raise ConfigError('root.kind is "passphrase", but this store was made with a key file')
         if root.passphrase is not None:
             return roots.from_passphrase(reveal(root.passphrase, self.home), found.argon2)
-        if self._ask_secret is None:
+        if self.ask_secret is None:
             raise ConfigError(
                 "no terminal to ask for the passphrase",
                 hint="run it on a terminal, or set root.passphrase = {file = } or {credential = } in guard.toml",
             )
-        return roots.from_passphrase(self._ask_secret("Passphrase"), found.argon2)
+        return roots.from_passphrase(self.ask_secret("Passphrase"), found.argon2)
 
     def digest(self, domain: str, data: bytes) -> str:
         """Return a keyed digest, hex: nobody without the key can guess back what it was made from."""

@@ -105,7 +105,8 @@ def perform(app: App, caller: Caller, action: Action[R], **args: Json) -> R:
     )
     begun = Event(action.name, Ending.BEGUN, caller.who.id, app.new_run(), action.activity, digests={"action": digest})
     try:
-        policy = action.standing(app, args) if action.standing else None
+        with app.hold(action.holds, caller.wait, action.name):
+            policy = action.standing(app, args) if action.standing else None  # busy is said before a code is spent
         app.access.allow(caller, action.name, action.level, digest, plan, policy)
     except (DeniedError, WaitingError) as error:
         facts = {"reason": error.reason} if error.reason else {}

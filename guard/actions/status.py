@@ -147,7 +147,8 @@ def _access(app: App) -> Iterator[Line]:
         if each.kind != "standing":
             text = f"{each.action} was asked for by {each.by}: {each.kind} until {each.until:%Y-%m-%d %H:%M} UTC"
             yield Line(Light.YELLOW, "access", text, f"guard access refuse {each.id} cancels it")
-    denied = sum(entry.outcome is Ending.DENIED for entry in app.ledger.list(limit=200))
+    latest = app.ledger.list(limit=200)
+    denied = sum(entry.outcome is Ending.DENIED and entry.facts.get("reason") != "waits" for entry in latest)
     if denied:
         yield Line(
             Light.YELLOW, "access", f"{denied} of the last 200 entries are denials", "guard audit list --outcome denied"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from guard.actions import Action, Caller
     from guard.app import App
     from guard.canon import Json
+    from guard.events import Principal
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -39,6 +40,10 @@ class Door:
         """Whether --json was given."""
         return bool(self.options["as_json"])
 
+    def known(self) -> Principal:
+        """Return the person whose OS user runs this process. Raises DeniedError, recorded, when nobody is."""
+        return self.app.access.person_of(os_user())
+
     def perform(self, action: Action[R], **args: Json) -> R:
         """Carry out `action` as the OS user who runs this command."""
         from guard.actions import perform  # noqa: PLC0415  # keeps --help light
@@ -51,10 +56,8 @@ class Door:
         """Give the caller: the person whose OS user runs this process."""
         from guard.actions import Caller  # noqa: PLC0415  # keeps --help light
 
-        who = self.app.access.person_of(os_user())
-        ask = ask_code if sys.stdin.isatty() else None
         with drawn_progress() as progress:
-            yield Caller(who, ask, say, progress, timedelta(seconds=self.options["wait"]))
+            yield Caller(self.known(), self.app.ask_secret, say, progress, timedelta(seconds=self.options["wait"]))
 
     def confirm(self, question: str) -> None:
         """Ask whether to go on, unless --yes was given; anything but yes ends the command."""
@@ -85,7 +88,20 @@ def opened_app() -> App:
 
 
 def pass_door(function: Callable[Concatenate[Door, P], R]) -> Callable[P, R]:
-    """Give a command the `Door` as its first argument, and close the app after it."""
+    """Give a command the `Door` as its first argument, and close the app after it.
+
+    Everybody but a person guard knows is turned away: even what only reads is not for everyone.
+    """
+
+    def checked(door: Door, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        door.known()
+        return function(door, *args, **kwargs)
+
+    return functools.wraps(function)(pass_unchecked_door(checked))
+
+
+def pass_unchecked_door(function: Callable[Concatenate[Door, P], R]) -> Callable[P, R]:
+    """Do as `pass_door` for commands that services run, or that must work when state or keys do not open."""
 
     @functools.wraps(function)
     def command(*args: P.args, **kwargs: P.kwargs) -> R:

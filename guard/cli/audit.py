@@ -83,13 +83,17 @@ def verify(door: Door, /) -> int:
 
 
 def _show(verdict: Verdict) -> None:
-    click.echo(f"{verdict.size} entries from {verdict.first.isoformat()} to {verdict.last.isoformat()}: consistent")
+    click.echo(f"{_entries(verdict.size)} from {verdict.first.isoformat()} to {verdict.last.isoformat()}: consistent")
     click.echo(f"root {verdict.root}; {verdict.checkpoints} kept checkpoints agree")
     for anchor in verdict.anchors:
-        held = "nothing yet" if anchor.size is None else f"the first {anchor.size} entries"
+        held = "nothing yet" if anchor.size is None else f"the first {_entries(anchor.size)}"
         click.echo(f"anchor {anchor.name}: {anchor.problem or held}")
     if verdict.tail and verdict.anchors:
-        click.echo(f"{verdict.tail} entries above the newest anchor: a cut among them would not be found")
+        click.echo(f"{_entries(verdict.tail)} above the newest anchor: a cut among them would not be found")
+
+
+def _entries(count: int) -> str:
+    return f"{count} {'entry' if count == 1 else 'entries'}"
 
 
 @audit.command()
@@ -117,7 +121,7 @@ def anchor(door: Door, /) -> int:
     if door.as_json:
         show_json(done)
     else:
-        click.echo(f"{done.size} entries anchored at {', '.join(done.held) or 'nowhere: guard.toml names no anchor'}")
+        click.echo(f"{_entries(done.size)} anchored at {', '.join(done.held) or 'nowhere: guard.toml names no anchor'}")
     for problem in done.failed:
         say(problem, error=True)
     return Exit.PARTLY if done.failed else Exit.DONE

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from guard.cli._door import Door, ask_code, pass_door
+from guard.cli._door import Door, ask_code, pass_door, pass_unchecked_door
 from guard.cli._output import say, show_json, show_rows
 from guard.errors import ConfigError, Exit, GuardError, InterlockError, TamperedError
 
@@ -84,13 +84,15 @@ def run(door: Door, stores: tuple[str, ...]) -> Exit:
 @backup.command("list")
 @_stores
 @_slot
-@pass_door
+@pass_unchecked_door
 def list_(door: Door, stores: tuple[str, ...], slot: str | None) -> Exit:
     """List the snapshots in every store, the oldest first.
 
     \b
     Example: guard backup list --json
     """
+    if slot is None:
+        door.known()
     backups = door.app.backups if slot is None else _by_slot(door, _one(door, stores), slot)
     found = backups.list(stores if slot is None else (_one(door, stores),))
     rows = [each for rows in found.done.values() for each in rows]
@@ -111,7 +113,7 @@ def list_(door: Door, stores: tuple[str, ...], slot: str | None) -> Exit:
 @click.option("--path", "paths", multiple=True, metavar="PATTERN", help="Only what fits, with all below it.")
 @click.option("--overwrite", is_flag=True, help="Replace files that are there already.")
 @_slot
-@pass_door
+@pass_unchecked_door
 def restore(
     door: Door,
     snapshot: str,

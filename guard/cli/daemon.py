@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
-from guard.cli._door import Door, opened_app, pass_door
+from guard.cli._door import Door, opened_app, pass_unchecked_door
 from guard.cli._output import plain, say
 from guard.cli.run import told
 
 if TYPE_CHECKING:
     from guard.actions.jobs import Ran
+    from guard.app import App
 
 
 @click.command()
-@pass_door
+@pass_unchecked_door
 def daemon(door: Door, /) -> None:
     """Run the jobs of policies/schedule.toml by the clock until told to stop.
 
@@ -28,11 +30,19 @@ def daemon(door: Door, /) -> None:
     """
     from guard.daemon import Stop, on_signals, serve  # noqa: PLC0415  # keeps --help light
 
-    say("guard daemon runs; Ctrl-C or SIGTERM ends it")
+    app, stop = door.app, Stop()
+    if app.ask_secret is not None:  # a passphrase is typed once; to follow a changed policy nobody is asked again
+        app.ask_secret = functools.cache(app.ask_secret)
+
+    def reopen() -> App:
+        fresh = opened_app()
+        fresh.ask_secret = app.ask_secret
+        return fresh
+
     injected = click.get_current_context().obj is not None
-    stop = Stop()
+    say("guard daemon runs; Ctrl-C or SIGTERM ends it")
     with on_signals(stop):
-        serve(door.app, stop, _told_as_json if door.as_json else told, None if injected else opened_app)
+        serve(app, stop, _told_as_json if door.as_json else told, None if injected else reopen)
 
 
 def _told_as_json(ran: Ran) -> None:

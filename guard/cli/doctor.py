@@ -2,7 +2,7 @@
 
 import click
 
-from guard.cli._door import Door, pass_door
+from guard.cli._door import Door, pass_unchecked_door
 from guard.cli._output import show_json
 from guard.errors import Exit
 
@@ -10,7 +10,7 @@ COLORS = {"ok": "green", "warning": "yellow", "wrong": "red"}
 
 
 @click.command()
-@pass_door
+@pass_unchecked_door
 def doctor(door: Door) -> int:
     """Check everything guard needs, with the remedy for what is missing. Changes nothing.
 

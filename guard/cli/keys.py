@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from guard.cli._door import Door, pass_door
+from guard.cli._door import Door, pass_door, pass_unchecked_door
 from guard.cli._output import say, show_json, show_rows
 from guard.errors import ConfigError
 
@@ -120,7 +120,7 @@ def test(door: Door, share_files: tuple[Path, ...]) -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="The new root key file  [default: root.path of guard.toml]",
 )
-@pass_door
+@pass_unchecked_door
 def use(door: Door, share_files: tuple[Path, ...], path: Path | None) -> None:
     """Open the keys with two shares and write a new root key file. For when the root key is lost.
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from guard import __version__
 from guard.cli._lazy import LazyGroup
 from guard.errors import Exit, GuardError
+
+if TYPE_CHECKING:
+    from guard.app import App
 
 COMMANDS = {
     "init": ("guard.cli.init", "Set guard up for a shop: keys, first administrator, ledger, policies."),
@@ -63,10 +67,13 @@ def run() -> None:
     sys.exit(call(sys.argv[1:]))
 
 
-def call(arguments: list[str]) -> int:
-    """Run `guard ARGUMENTS` and return the exit code. No error leaves it as a traceback."""
+def call(arguments: list[str], app: App | None = None) -> int:
+    """Run `guard ARGUMENTS` and return the exit code. No error leaves it as a traceback.
+
+    `app`: an opened one to work on instead of the folder's own.
+    """
     try:
-        code = main.main(arguments, prog_name="guard", standalone_mode=False)
+        code = main.main(arguments, prog_name="guard", standalone_mode=False, obj=app)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # the last border: an operator never sees a traceback
         return _failed(error)
     return code if isinstance(code, int) else Exit.DONE

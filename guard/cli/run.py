@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from guard.cli._door import Door, pass_door
+from guard.cli._door import Door, pass_unchecked_door
 from guard.cli._output import say, show_json
 from guard.clock import stamp
 from guard.errors import Exit
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("job", required=False)
 @click.option("--due", is_flag=True, help="Run every job that is due, as the daemon would; for cron.")
-@pass_door
+@pass_unchecked_door
 def run(door: Door, /, job: str | None, due: bool) -> Exit:
     """Run JOB now as yourself, or with --due every job whose time has come.
 

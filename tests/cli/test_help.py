@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 
 from guard.cli.main import COMMANDS, main
 
+ROOT = Path(__file__).parents[2]
 HEAVY = {
     "sqlalchemy",
     "boto3",
@@ -84,7 +86,9 @@ def test_the_program_has_no_command_the_design_does_not_name() -> None:
     assert {path for path, _ in commands()} <= planned()
 
 
-@pytest.mark.parametrize(("path", "command"), commands(), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("path", "command"), list(commands()), ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_every_command_has_help_with_an_example(path: str, command: click.Command) -> None:
     text = command.help or ""
     assert text.split("\n")[0].endswith(".")
@@ -107,34 +111,33 @@ def test_every_option_has_help() -> None:
     assert silent == []
 
 
-def written_lines() -> Iterator[tuple[Path, str]]:
-    root = Path(__file__).parents[2]
-    for text in (root / "README.md", *sorted((root / "runbooks").glob("*.md"))):
-        for line in text.read_text().splitlines():
-            for part in re.split(r"&&|\|\|", line.split("#")[0].strip().removeprefix("$ ").strip("`")):
-                if re.match(r"guard [a-z]", part.strip()) and not line.startswith("guard toolkit"):
-                    yield text, part.strip()
+def written_lines() -> Iterator[str]:
+    """Every `guard ...` in README, runbooks and docs: lines of fenced blocks, and words in backticks."""
+    for text in (ROOT / "README.md", *sorted((ROOT / "runbooks").glob("*.md")), ROOT / "docs/THREAT_MODEL.md"):
+        for number, block in enumerate(text.read_text().split("```")):
+            if number % 2:
+                lines = [part for line in block.splitlines() for part in line.split("#")[0].split("&&")]
+            else:
+                lines = re.findall(r"`(guard [^`]+)`", block)
+            yield from (f"{text.name}: {line.strip()}" for line in lines if re.match(r"guard [a-z]", line.strip()))
 
 
-@pytest.mark.parametrize(
-    ("text", "line"), written_lines(), ids=lambda value: value if isinstance(value, str) else value.name
-)
-def test_every_command_in_readme_and_runbooks_parses(text: Path, line: str) -> None:
-    words = line.split()[1:]
+@pytest.mark.parametrize("written", sorted(set(written_lines())))
+def test_every_command_in_the_texts_parses(written: str) -> None:
+    words = shlex.split(written.partition(": ")[2])[1:]
     known = dict(commands())
-    path = " ".join(words[:2]) if " ".join(words[:2]) in known else words[0]
-    assert path in known, f"{text.name} names `{line}`"
-    rest = words[len(path.split()) :]
-    command = known[path]
-    if not isinstance(command, click.Group):
-        with click.Context(command) as context:
-            command.make_parser(context).parse_args(args=[word for word in rest if word != "..."])
+    path = next((" ".join(words[:many]) for many in (2, 1) if " ".join(words[:many]) in {*known, *COMMANDS}), None)
+    assert path, "no such command"
+    command = known.get(path)
+    if command is not None and not isinstance(command, click.Group):
+        with click.Context(command, resilient_parsing=True) as context:
+            command.make_parser(context).parse_args(args=words[len(path.split()) :])
 
 
 def test_no_command_file_decides_anything() -> None:
     """A command is parse, call, print: none is longer than 40 lines."""
     long = []
-    for path in (Path(__file__).parents[2] / "guard/cli").glob("*.py"):
+    for path in (ROOT / "guard/cli").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno > 40:
                 long.append(f"{path.name}:{node.name}")
