@@ -77,6 +77,7 @@ class Tour:
             "finalize": self._finalize,
             "retention": self._retention,
             "next night": self._second_backup,
+            "check": self._check_backup,
             "restore": self._restore,
             "breach": self._breach,
             "audit": self._audit,
@@ -169,6 +170,10 @@ class Tour:
         self.clock.step(timedelta(days=1))
         done = self._do(backup.RUN).done["local"]
         return f"backed up the next night: {_mib(done.stored)} new of {_mib(done.bytes)}", "guard backup list"
+
+    def _check_backup(self) -> tuple[str, str]:
+        done = self._do(backup.VERIFY, store="local", data=True)
+        return f"read every byte of {done.snapshots} snapshots in the store: sound", "guard backup verify --data"
 
     def _restore(self) -> tuple[str, str]:
         scratch = self.folder / "restored"

@@ -22,6 +22,7 @@ from guard.backup.run import Occasion, back_up
 from guard.backup.snapshot import Snapshot, SnapshotId, newest, pick, snapshots
 from guard.backup.sources import Ready, Source, Uncovered
 from guard.backup.sources.sqlite import remove_copies
+from guard.backup.stores import Store
 from guard.backup.stores.places import Places
 from guard.backup.verify import Looking, Verified, verify
 from guard.canon import Json
@@ -59,6 +60,7 @@ class Backups:
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
+        self._places: dict[str, Store] = {}
 
     @property
     def stores(self) -> tuple[str, ...]:
@@ -188,7 +190,7 @@ class Backups:
         return Backups(replace(self._setup, keys=lambda: keys))
 
     def _slot(self, name: str, kind: str) -> tuple[str, bytes]:
-        place = self._setup.places.open(name)
+        place = self._place(name)
         found = [entry.name for entry in place.list(f"keys/{kind}-")]
         if not found:
             raise ConfigError(f"the repository in {place.where} has no {kind} slot")
@@ -201,12 +203,18 @@ class Backups:
         return tuple(names) or self.stores
 
     def _open(self, name: str) -> Repository:
-        return Repository.open(self._setup.places.open(name), self._setup.keys().masters)
+        return Repository.open(self._place(name), self._setup.keys().masters)
+
+    def _place(self, name: str) -> Store:
+        """Return a store; opened once, because a client of S3 keeps its connections."""
+        if name not in self._places:
+            self._places[name] = self._setup.places.open(name)
+        return self._places[name]
 
     def _found(self, name: str, passphrase: str | None, *, is_named: bool) -> Founded:
         places, keys = self._setup.places, self._setup.keys()
         places.prepare(name)
-        place = places.open(name)
+        place = self._place(name)
         if not is_named and place.size("config") is not None:
             return Founded(name, place.where, made=False, slots=Repository.open(place, keys.masters).config.slots)
         founding = Founding(
@@ -237,8 +245,9 @@ class Backups:
             for source in self._setup.sources():
                 try:
                     ready.append(stack.enter_context(source.ready(temp)))
-                except GuardError as error:
-                    ready.append(stack.enter_context(Uncovered(source.name, str(error)).ready(temp)))
+                except (GuardError, OSError) as error:
+                    why = error.strerror if isinstance(error, OSError) else str(error)
+                    ready.append(stack.enter_context(Uncovered(source.name, why or "cannot be read").ready(temp)))
             yield tuple(ready)
 
 

@@ -38,6 +38,8 @@ class Reading:
         source = self._source
         if source.why is not None:
             return SourceManifest(name=source.name, kind=source.kind, covered=False, why=source.why)
+        for problem in source.problems:
+            self._report(b"", problem)
         known = _Known(self._repository, parent, source)
         stream = _Stream(self._records(known))
         chunks: list[str] = []

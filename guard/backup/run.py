@@ -117,6 +117,7 @@ def _make_safe(repository: Repository, writer: ChunkWriter, done: Sequence[Sourc
         if not writer.used & marked and repository.has_its_segments():
             return checked
         repository.load_index(marked)
+        writer.used.clear()
         for source in done:
             _write_anew(repository, writer, source)
         writer.finish()

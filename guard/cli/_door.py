@@ -6,7 +6,9 @@ import functools
 import getpass
 import os
 import pwd
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from guard.actions import Action, Caller
     from guard.app import App
     from guard.canon import Json
-    from guard.events import Principal
+    from guard.events import Principal, Progress
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -56,13 +58,44 @@ class Door:
         """Give the caller: the person whose OS user runs this process."""
         from guard.actions import Caller  # noqa: PLC0415  # keeps --help light
 
-        with drawn_progress() as progress:
+        with drawn_progress() as drawn, stopped_between_steps(drawn) as progress:
             yield Caller(self.known(), self.app.ask_secret, say, progress, timedelta(seconds=self.options["wait"]))
 
     def confirm(self, question: str) -> None:
         """Ask whether to go on, unless --yes was given; anything but yes ends the command."""
         if not self.options["yes"]:
             click.confirm(question, abort=True, err=True)
+
+
+@contextmanager
+def stopped_between_steps(progress: Progress) -> Iterator[Progress]:
+    """Give a progress at which Ctrl-C ends the work, between two steps; a second Ctrl-C ends it where it is.
+
+    Before the first step Ctrl-C works as always: nothing has begun, and somebody may be asked for a code.
+    """
+    asked, before = False, signal.getsignal(signal.SIGINT)
+
+    def ask(*_: object) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        say("stopping after this step; Ctrl-C again stops at once")
+
+    def step(what: str, done: int, total: int | None = None) -> None:
+        if signal.getsignal(signal.SIGINT) is before:
+            signal.signal(signal.SIGINT, ask)
+        progress(what, done, total)
+        if asked:
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # only it may set handlers
+        yield progress
+        return
+    try:
+        yield step
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def os_user() -> str:

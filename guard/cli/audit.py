@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
 from guard.cli._door import Door, pass_door
 from guard.cli._output import drawn_progress, say, show_json, show_rows
-from guard.clock import parse
+from guard.cli._time import Time
 from guard.errors import Exit, UnanchoredError
 
 if TYPE_CHECKING:
     from guard.audit import Verdict
-
-
-class _Time(click.ParamType[datetime]):
-    """A day, or a time with its offset."""
-
-    name = "time"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        text = str(value)
-        try:
-            return parse(text) if len(text) > 10 else datetime.fromisoformat(text).replace(tzinfo=UTC)
-        except ValueError:
-            self.fail("write a day as 2026-11-22 (UTC) or a time as 2026-11-22T17:30:00Z", param, ctx)
 
 
 @click.group()
@@ -39,8 +25,8 @@ def audit() -> None:
 
 
 @audit.command("list")
-@click.option("--since", type=_Time(), help="From this time on.")
-@click.option("--until", type=_Time(), help="Before this time.")
+@click.option("--since", type=Time(), help="From this time on.")
+@click.option("--until", type=Time(), help="Before this time.")
 @click.option("--who", help="A principal id.")
 @click.option("--what", help='An action, e.g. "fields.encrypt".')
 @click.option("--outcome", help='How it ended, e.g. "denied".')

@@ -18,10 +18,15 @@ if TYPE_CHECKING:
     from guard.canon import Json
 
 _stores = click.option("--store", "stores", multiple=True, metavar="NAME", help="Only this store; may be repeated.")
-_slot = click.option(
-    "--slot",
-    type=click.Choice(["passphrase", "recovery"]),
-    help="Open the repository by its key slot, on a machine that has lost guard's state.",
+_share_files = click.option(
+    "--share-file",
+    "share_files",
+    multiple=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Without guard's state: a file with one share of the recovery kit; give it twice.",
+)
+_passphrase = click.option(
+    "--passphrase", "ask_passphrase", is_flag=True, help="Without guard's state: ask for the repository's passphrase."
 )
 
 
@@ -83,18 +88,22 @@ def run(door: Door, stores: tuple[str, ...]) -> Exit:
 
 @backup.command("list")
 @_stores
-@_slot
+@_share_files
+@_passphrase
 @pass_unchecked_door
-def list_(door: Door, stores: tuple[str, ...], slot: str | None) -> Exit:
+def list_(door: Door, stores: tuple[str, ...], share_files: tuple[Path, ...], ask_passphrase: bool) -> Exit:
     """List the snapshots in every store, the oldest first.
 
     \b
     Example: guard backup list --json
     """
-    if slot is None:
+    if share_files or ask_passphrase:
+        stores = (_one(door, stores),)
+        backups = _without_state(door, stores[0], share_files)
+    else:
         door.known()
-    backups = door.app.backups if slot is None else _by_slot(door, _one(door, stores), slot)
-    found = backups.list(stores if slot is None else (_one(door, stores),))
+        backups = door.app.backups
+    found = backups.list(stores)
     rows = [each for rows in found.done.values() for each in rows]
     if door.as_json:
         show_json({"snapshots": rows, "failed": found.failed})
@@ -112,7 +121,8 @@ def list_(door: Door, stores: tuple[str, ...], slot: str | None) -> Exit:
 )
 @click.option("--path", "paths", multiple=True, metavar="PATTERN", help="Only what fits, with all below it.")
 @click.option("--overwrite", is_flag=True, help="Replace files that are there already.")
-@_slot
+@_share_files
+@_passphrase
 @pass_unchecked_door
 def restore(
     door: Door,
@@ -122,11 +132,13 @@ def restore(
     sources: tuple[str, ...],
     paths: tuple[str, ...],
     overwrite: bool,
-    slot: str | None,
+    share_files: tuple[Path, ...],
+    ask_passphrase: bool,
 ) -> None:
     """Bring a snapshot back into a folder, each source below its own name. Needs a second factor.
 
-    SNAPSHOT is "latest" or the beginning of an id from `guard backup list`. Databases are checked after writing.
+    SNAPSHOT is "latest" or the beginning of an id from `guard backup list`. Databases are checked after writing. On a
+    machine that has lost guard's state, two shares of the recovery kit or the repository's passphrase open it.
 
     \b
     Example: guard backup restore latest --to restored --source shop
@@ -142,7 +154,10 @@ def restore(
         "paths": list(paths),
         "overwrite": overwrite,
     }
-    done = door.perform(RESTORE, **args) if slot is None else _restore_by_slot(door, args, slot)
+    if share_files or ask_passphrase:
+        done = _restore_without_state(door, args, share_files)
+    else:
+        done = door.perform(RESTORE, **args)
     if door.as_json:
         show_json(done)
         return
@@ -292,14 +307,16 @@ def _new_passphrase() -> str:
     return first
 
 
-def _by_slot(door: Door, store: str, slot: str) -> Backups:
-    """Open a store without guard's state, by what the person at the terminal knows or holds."""
+def _without_state(door: Door, store: str, share_files: tuple[Path, ...]) -> Backups:
+    """Open a store by what the person holds or knows; only where guard's state is lost, lest its rules be avoided."""
+    from guard.crypto.recovery import read_share_file  # noqa: PLC0415  # keeps --help light
+
     _need_lost_state(door)
+    if share_files:
+        return door.app.backups.by_recovery(store, [read_share_file(path) for path in share_files])
     if not sys.stdin.isatty():
-        raise ConfigError("no terminal to ask for the passphrase or the shares")
-    if slot == "passphrase":
-        return door.app.backups.by_passphrase(store, ask_code("Passphrase of the repository"))
-    return door.app.backups.by_recovery(store, (ask_code("First recovery share"), ask_code("Second recovery share")))
+        raise ConfigError("no terminal to ask for the passphrase", hint="Give --share-file FILE twice.")
+    return door.app.backups.by_passphrase(store, ask_code("Passphrase of the repository"))
 
 
 def _need_lost_state(door: Door) -> None:
@@ -307,12 +324,12 @@ def _need_lost_state(door: Door) -> None:
         _ = door.app.state
     except GuardError:
         return
-    raise InterlockError("guard's state is here, so its rules apply", hint="run the command without --slot")
+    raise InterlockError("guard's state is here, so its rules apply", hint="leave out --share-file and --passphrase")
 
 
-def _restore_by_slot(door: Door, args: Mapping[str, Json], slot: str) -> Restored:
-    """Restore on a machine without state: there is no ledger to record it in, and the slot is the authority."""
+def _restore_without_state(door: Door, args: Mapping[str, Json], share_files: tuple[Path, ...]) -> Restored:
+    """Restore where there is no ledger to record it in: the shares or the passphrase are the authority."""
     name = str(args["store"])
-    backups = _by_slot(door, name, slot)
+    backups = _without_state(door, name, share_files)
     say("guard's state is lost: this restore is recorded nowhere")
     return backups.restore(name, backups.plan_restore(name, str(args["snapshot"]), backups.wanted(args)))

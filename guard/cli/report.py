@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import click
 
 from guard.cli._door import Door, pass_door
 from guard.cli._output import say, show_json
-from guard.clock import parse, stamp
+from guard.cli._time import Time
+from guard.clock import stamp
 from guard.errors import Exit
-
-
-class _Time(click.ParamType[datetime]):
-    """A day, or a time with its offset."""
-
-    name = "time"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        text = str(value)
-        try:
-            return parse(text) if len(text) > 10 else datetime.fromisoformat(text).replace(tzinfo=UTC)
-        except ValueError:
-            self.fail("write a day as 2026-11-22 (UTC) or a time as 2026-11-22T17:30:00Z", param, ctx)
 
 
 @click.group()
@@ -36,8 +24,8 @@ def report() -> None:
 
 
 @report.command()
-@click.option("--from", "since", type=_Time(), help="What the report is about begins here  [default: the first entry].")
-@click.option("--to", "until", type=_Time(), help="And ends before this  [default: after the newest entry].")
+@click.option("--from", "since", type=Time(), help="What the report is about begins here  [default: the first entry].")
+@click.option("--to", "until", type=Time(), help="And ends before this  [default: after the newest entry].")
 @click.option("--out", type=click.Path(path_type=Path), help="File or folder  [default: report.folder of guard.toml].")
 @pass_door
 def build(door: Door, /, since: datetime | None, until: datetime | None, out: Path | None) -> Exit:

@@ -94,6 +94,7 @@ class Beat:
         self._failures = 0
 
     def __call__(self) -> None:
+        """Run what is due now. Raises what cannot be waited out, and what could be but has not passed in PATIENCE."""
         try:
             self._follow_changes()
             tick(self.app, self.app.clock.now(), self._watch)

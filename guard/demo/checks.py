@@ -166,7 +166,7 @@ def values_only_in(shop: Path, columns: Collection[str], *, per_column: int = 10
         search, known = _Search(values), set[int]()
         for at in sorted(everywhere.difference(wanted)):
             rest = io.BytesIO("\n".join(_texts(file, at, 1)).encode("utf-8", "surrogateescape"))
-            known.update(which // len(ENCODINGS) for which, _ in search.run(rest, max(1 << 20, search.longest)))
+            known.update(which // len(ENCODINGS) for which, _ in search.run(rest, max(1 << 14, 4 * search.longest)))
         return [value for number, value in enumerate(values) if number not in known]
 
 
@@ -191,7 +191,7 @@ class Found:
     offset: int
 
 
-def find_values(paths: Iterable[Path], values: Sequence[str], *, chunk: int = 1 << 20) -> Iterator[Found]:
+def find_values(paths: Iterable[Path], values: Sequence[str], *, chunk: int = 1 << 14) -> Iterator[Found]:
     """Yield every place where one of `values` stands in one of the files, as UTF-8 or UTF-16LE.
 
     Folders are searched whole; a path that is not there raises FileNotFoundError. Files are read `chunk` bytes a time

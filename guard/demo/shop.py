@@ -134,7 +134,7 @@ def make_shop(path: Path, now: datetime, *, size: Size = Size(), seed: int = SEE
     """
     if path.exists():
         raise InterlockError(f"{path} is already there", hint="name a new file; the demo never overwrites one")
-    years = _Years(now.astimezone(UTC).replace(microsecond=0), size)
+    years = _Years.until(now.astimezone(UTC).replace(microsecond=0), size)
     with closing(sqlite3.connect(path, isolation_level=None)) as shop:
         shop.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; BEGIN;" + _SCHEMA)
         _fill(shop, years, Random(seed))
@@ -148,24 +148,20 @@ _TABLES = ("customer", "address", "product", "orders", "order_item", "payment", 
 
 @dataclass(frozen=True, slots=True)
 class _Years:
-    """The shop's life up to `now`, and how business grew in it: orders up to a time are a power of the time."""
+    """The shop's life from `start` to `now`. It grew: the orders up to a time are a power of the time."""
 
     now: datetime
     size: Size
+    start: datetime
+    growth: float
+    """The power for which 0.55 % of all orders were placed ten years before the end of last year, or earlier."""
 
-    @property
-    def due(self) -> datetime:
-        """Ten calendar years before the end of last year: the tax term counts from there."""
-        return datetime(self.now.year - 10, 1, 1, tzinfo=UTC)
-
-    @property
-    def start(self) -> datetime:
-        return datetime(self.due.year - 2, 1, 1, tzinfo=UTC)
-
-    @property
-    def growth(self) -> float:
-        """The power for which 0.55 % of all orders were placed before `due`."""
-        return log(_OLD_ORDERS) / log((self.due - self.start) / (self.now - self.start))
+    @classmethod
+    def until(cls, now: datetime, size: Size) -> "_Years":
+        """The life of a shop that opened two years before the end of the last year whose tax term is over."""
+        due = datetime(now.year - 10, 1, 1, tzinfo=UTC)
+        start = datetime(due.year - 2, 1, 1, tzinfo=UTC)
+        return cls(now, size, start, log(_OLD_ORDERS) / log((due - start) / (now - start)))
 
     def at(self, share: float) -> datetime:
         """The time by which `share` of all business was done."""
@@ -324,4 +320,4 @@ def _note_rows(clerk: _Clerk, years: _Years, rng: Random) -> Iterator[Sequence[o
 
 
 def _text(at: datetime) -> str:
-    return at.strftime("%Y-%m-%d %H:%M:%S")
+    return at.isoformat(" ", "seconds")[:19]

@@ -100,7 +100,7 @@ class Fields:
     def decrypt(self, columns: Sequence[str], run: RunId, progress: Progress = silent) -> tuple[Swept, ...]:
         """Put `columns` back into plain text, with their own types. Raises ConfigError for one that is not sealed."""
         tools = self._tools()
-        chosen = [self.sealed(at) for at in columns]
+        chosen = [self.sealed(at) for at in dict.fromkeys(columns)]
         return tuple(sweep.open_column(tools, column, run, progress) for column, _ in chosen)
 
     def remember(self, swept: Sequence[Swept]) -> Callable[[Tx], None]:
@@ -236,7 +236,7 @@ class Fields:
             if not (wanted := self.catalog.encrypted()):
                 raise ConfigError('the catalog has no column with protect = "encrypt"', hint="guard data scan")
             return wanted
-        chosen = tuple(map(self._column, columns))
+        chosen = tuple(map(self._column, dict.fromkeys(columns)))
         for column in chosen:
             if column not in self.catalog.encrypted():
                 raise ConfigError(

@@ -166,7 +166,7 @@ def _kind(facts: Facts) -> Iterator[str]:
         yield f"it is a {facts.shop.type}; only text columns can be sealed"
     elif facts.counts.other:
         yield f"{facts.counts.other} of its values are not text; only text can be sealed"
-    if facts.shop.folded:
+    if facts.shop.folded and facts.dialect != "sqlite":
         yield "its collation does not tell upper from lower case, which sealed values need"
     if facts.shop.generated:
         yield "it is a generated column"

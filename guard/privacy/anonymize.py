@@ -23,7 +23,11 @@ _WORD: Final = "anonymized"
 _ANON: Final = re.compile(r"anon-[0-9a-f]{8,32}(@anon\.invalid)?")
 _MAIL_TAIL: Final = "@anon.invalid"  # RFC 2606: never a real domain
 _ISO: Final = re.compile(r"(\d{4})-(\d\d)-(\d\d)(.*)", re.DOTALL)
-_HEX: Final = 16
+_HEX: Final = 12
+_HEX_UNIQUE: Final = 16
+_UNIQUE: Final = frozenset({"email", "username"})
+"""Categories shops keep unique. The others get shorter pseudonyms, which fit the 20 characters names often have: a
+sealed column no longer tells how long its values may be."""
 _SORTS: Final[dict[str, frozenset[Sort]]] = {
     "pseudonym": frozenset({Sort.TEXT}),
     "mask": frozenset({Sort.TEXT}),
@@ -105,7 +109,8 @@ def _pseudonym(way: Way, value: object, digest: Digest) -> object:
         return value
     tail = _MAIL_TAIL if way.category == "email" else ""
     room = (way.column.length or 1000) - len("anon-") - len(tail)
-    return f"anon-{digest(f'pseudonym/{way.category}', text.encode())[: min(_HEX, room)]}{tail}"
+    size = min(room, _HEX_UNIQUE if way.category in _UNIQUE else _HEX)
+    return f"anon-{digest(f'pseudonym/{way.category}', text.encode())[:size]}{tail}"
 
 
 def _year(way: Way, value: object, _: Digest) -> object:

@@ -16,7 +16,7 @@ from guard.privacy.detect.engine import Find, presidio
 from guard.privacy.detect.evidence import Detector, Evidence, Sample, own_patterns, weigh
 from guard.privacy.detect.names import Setting, named, tokens
 from guard.privacy.judge import Place, judge
-from guard.privacy.proposal import Context, Finding, Looked, Proposal, kept, propose
+from guard.privacy.proposal import UNDECIDED_TIER, Context, Finding, Looked, Proposal, kept, propose
 from guard.privacy.subjects import settings, subjects, taxed
 from guard.shop import Shop, ShopColumn, Table
 from guard.shop.catalog import Sort
@@ -79,7 +79,7 @@ class Scanner:
         at = f"{table.name}.{column.name}"
         if at.count(".") != 1:
             why = ("its name holds a dot, so the catalog cannot name it",)
-            return Finding(at, UNCLASSIFIED, "internal", "none", 0.0, why, 0), None
+            return Finding(at, UNCLASSIFIED, UNDECIDED_TIER, "none", 0.0, why, 0), None
         evidence = self._evidence(column, setting, sample)
         if (entry := self.known.find(at)) is not None and entry.category != UNCLASSIFIED:
             return kept(entry, evidence), entry

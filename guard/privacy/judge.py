@@ -35,6 +35,8 @@ class Verdict:
     why: tuple[str, ...]
 
 
+_TYPES: Final = {"inet": "ip_address", "cidr": "ip_address", "macaddr": "device", "macaddr8": "device", "uuid": "code"}
+"""Types that say by themselves what a column holds."""
 _MAJORITY: Final = 0.6
 _CHECKABLE: Final = frozenset({"email", "ip_address", "bank_account", "card", "tax_id"})
 """Categories whose values are recognized without fail, so that a name alone is not believed against the values."""
@@ -47,6 +49,8 @@ def judge(place: Place, evidence: Evidence) -> Verdict:
     """Return the verdict on one column."""
     said = named(place.column.name, place.setting)
     match place.column.sort:
+        case Sort.OTHER if (typed := _TYPES.get(place.column.type.lower())) is not None:
+            verdict = Verdict(typed, 0.9, (f"type {place.column.type}",))
         case Sort.TEXT | Sort.OTHER:
             verdict = _of_text(place, evidence, said)
         case Sort.BOOLEAN:
@@ -152,13 +156,23 @@ def _by_rest(place: Place, evidence: Evidence, first: str) -> Verdict:
         return replace(mixed, why=(first, *mixed.why))
     if not evidence.looked:
         return _undecided(f"{first}, and no values to look at")
-    if evidence.repeated:
-        return Verdict("code", 0.6, (first, f"{evidence.looked} different values in {evidence.rows} rows"))
+    if (plain := _harmless(place, evidence, first)) is not None:
+        return plain
     if place.setting.people or (place.setting.about and evidence.prose > 0.1 * evidence.looked):
         return _undecided(f"{first}; its table is about people, and {evidence.looked} values say nothing")
     if evidence.within or evidence.whole:
         return _undecided(f"{first}; some values look like {', '.join(sorted({*evidence.within, *evidence.whole}))}")
     return Verdict("text", 0.5, (first, f"nothing personal in {evidence.looked} values"))
+
+
+def _harmless(place: Place, evidence: Evidence, first: str) -> Verdict | None:
+    """Recognize dates kept as texts, and the shop's own words, which few values in many rows give away."""
+    says_when = bool(words.WHEN & set(tokens(place.column.name)[-1:]))
+    if evidence.dates >= 0.9 * evidence.looked and (says_when or not place.setting.people):
+        return Verdict("date", 0.8, (first, f"{evidence.dates} of {evidence.looked} values are dates"))
+    if evidence.repeated and not evidence.dates:
+        return Verdict("code", 0.6, (first, f"{evidence.looked} different values in {evidence.rows} rows"))
+    return None
 
 
 def _undecided(why: str) -> Verdict:

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from guard.canon import KeyPart
 from guard.config.retention import Limit
+from guard.errors import InterlockError
 from guard.privacy import anonymize, retain, store
 from guard.privacy.anonymize import Digest
 from guard.privacy.rules import Path, Treatment
@@ -165,5 +166,11 @@ class _Place:
 
     @classmethod
     def of(cls, treatment: Treatment, seals: Seals, at: str) -> "_Place":
-        order = tuple(treatment.table.key.index(name) for name in seals.key_columns(at))
+        bound, key = seals.key_columns(at), treatment.table.key
+        if set(bound) != set(key):
+            raise InterlockError(
+                f"{at} was sealed for rows with the key {', '.join(bound)}, which {treatment.table.name} no longer has",
+                hint="decrypt the column before its table gets another key",
+            )
+        order = tuple(key.index(name) for name in bound)
         return cls(seals.opener(at), seals.sealer(at), order)

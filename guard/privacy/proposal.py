@@ -15,6 +15,9 @@ from guard.shop import ShopColumn, Table
 from guard.shop.catalog import Sort, mentions
 from guard.shop.rows import key_trouble
 
+UNDECIDED_TIER = "special"
+"""Nobody sees a column's values until somebody has decided what they are."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -75,8 +78,8 @@ def propose(context: Context, verdict: Verdict, evidence: Evidence) -> tuple[Fin
     at = f"{context.table.name}.{context.column.name}"
     category = context.taxonomy.category.get(verdict.category)
     if category is None:
-        finding = Finding(at, UNCLASSIFIED, "internal", "none", 0.0, verdict.why, evidence.looked)
-        return finding, Column(at=at, class_=context.class_)
+        finding = Finding(at, UNCLASSIFIED, UNDECIDED_TIER, "none", 0.0, verdict.why, evidence.looked)
+        return finding, Column(at=at, tier=UNDECIDED_TIER, class_=context.class_)
     against = obstacle(context.table, context.column, context.dialect) if category.protect is Protect.ENCRYPT else None
     protect = Protect.NONE if against else category.protect
     why = verdict.why

@@ -194,7 +194,7 @@ class Retention:
         return self.digest("retention basis", json_bytes([ruling.policy_bytes.hex(), columns]))
 
     def _treatments(self, ruling: Ruling) -> tuple[Treatment, ...]:
-        return fit(Ground(ruling.policy, ruling.catalog, self.shop.tables(), self.shop.dialect == "sqlite"))
+        return fit(Ground(ruling.policy, ruling.catalog, self.shop.tables(fresh=True), self.shop.dialect == "sqlite"))
 
     def _rows(self, treatment: Treatment, as_of: datetime) -> RuleRows:
         return RuleRows(self.shop, treatment, self.seals, self.digest, as_of)

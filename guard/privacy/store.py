@@ -11,9 +11,9 @@ from sqlalchemy.engine import Connection
 
 from guard.canon import KeyPart
 from guard.clock import parse, stamp
-from guard.privacy.detect.evidence import Sample
+from guard.privacy.detect.evidence import LONGEST, Sample
 from guard.privacy.rules import Path, Treatment
-from guard.shop import Shop, Table
+from guard.shop import Shop, ShopColumn, Table
 from guard.shop.catalog import Sort
 from guard.shop.rows import typed_key
 from guard.state import METADATA, Tx
@@ -137,7 +137,7 @@ def samples(
     if not columns:
         return {}
     clause = shop.clause(table)
-    chosen = [clause.c[name] for name in columns]
+    chosen = [_head(shop, table.column(name), clause.c[name]) for name in columns]
     keys = [clause.c[name] for name in table.key]
     rows = list(connection.execute(sa.select(*chosen).order_by(*keys).limit(_ENDS)).all())
     whole = len(rows) < _ENDS
@@ -149,9 +149,17 @@ def samples(
         return found
     for name, sample in found.items():
         if not sample.rows:
-            query = sa.select(clause.c[name]).where(clause.c[name].is_not(None)).distinct().limit(size.most)
+            head = _head(shop, table.column(name), clause.c[name])
+            query = sa.select(head).where(clause.c[name].is_not(None)).distinct().limit(size.most)
             found[name] = _sample(connection.execute(query).scalars(), size)
     return found
+
+
+def _head(shop: Shop, column: ShopColumn, value: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """Return the beginning of a value: whole books are not read to tell that they are books."""
+    if column.sort is Sort.OTHER and shop.dialect != "sqlite":
+        value = sa.cast(value, sa.Text)
+    return sa.func.substr(value, 1, LONGEST)
 
 
 def _sample(values: Iterable[object], size: SampleSize) -> Sample:
@@ -164,7 +172,7 @@ def _sample(values: Iterable[object], size: SampleSize) -> Sample:
         if size.is_sealed(value):
             sealed += 1
         elif len(distinct) < size.most:
-            distinct[value if isinstance(value, str) else str(value)] = None
+            distinct[value.decode(errors="replace") if isinstance(value, bytes) else str(value)] = None
     return Sample(tuple(distinct), rows, sealed)
 
 

@@ -267,7 +267,7 @@ CONTROLS = (
     ),
     Control(
         "access",
-        "People act only with a second factor of their own",
+        "Everybody who acted had a second factor of their own",
         "Everybody who acted in the period was enrolled by an entry before; who was refused is recorded.",
         clauses.ACCESS,
         _access,

@@ -19,7 +19,7 @@ from markupsafe import Markup
 from guard.events import Ending
 from guard.report.breaches import breaches
 from guard.report.controls import Promises, Result, Verdict
-from guard.report.evidence import BEATS, Act, Evidence
+from guard.report.evidence import BEATS, Act, EntryView, Evidence
 
 MARK = b'<meta name="generator" content="guard report 1">'
 """Stands near the start of each report; by it guard knows its own files."""
@@ -186,6 +186,23 @@ def _silence(evidence: Evidence) -> timedelta:
     return max((b - a for a, b in pairwise(times)), default=timedelta())
 
 
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What an entry says: each object with what is said of it alone, and the rest."""
+
+    objects: tuple[tuple[str, str], ...]
+    rest: str
+
+
+def details(entry: EntryView) -> Details:
+    """Sort the counts and facts of an entry: those that bear an object's name go with it."""
+    said = [*((name, f"{count:,}") for name, count in sorted(entry.counts.items())), *sorted(entry.facts.items())]
+    named = set(entry.objects)
+    of = {name: ", ".join(value for key, value in said if key == name) for name in named}
+    rest = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in said if key not in named)
+    return Details(tuple((name, of[name]) for name in entry.objects), rest)
+
+
 def when(at: datetime) -> str:
     """Return a time as a reader wants it, to the second, in UTC."""
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
@@ -232,5 +249,5 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    templates.filters.update(when=when, span=span, ranges=ranges)
+    templates.filters.update(when=when, span=span, ranges=ranges, details=details)
     return templates

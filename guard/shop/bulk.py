@@ -143,6 +143,7 @@ class _Named(UserDefinedType[Any]):
 def _postgres(shop: Shop, connection: Connection, job: Rewrite, after: Key | None, size: int) -> Changed | None:
     clause = shop.clause(job.table)
     target = clause.c[job.column]
+    connection.exec_driver_sql("SET LOCAL lock_timeout = '5s'")  # a row somebody keeps locked must not stop the shop
     found = connection.execute(_due(shop, job, after, size).add_columns(target)).all()
     rows = [Row(typed_key(job.table, row[:-1]), (row[-1],)) for row in found]
     if not rows:

@@ -96,17 +96,6 @@ def one_batch(shop: Shop, connection: Connection, scan: Scan, after: Key | None)
     return [Row(typed_key(scan.table, row[:width]), tuple(row[width:])) for row in connection.execute(query).all()]
 
 
-def last_of_batch(shop: Shop, connection: Connection, scan: Scan, after: Key | None) -> tuple[Key, Key] | None:
-    """Return the first and last key of the next batch behind `after` without reading its values; None at the end."""
-    clause = shop.clause(scan.table)
-    keys = [clause.c[name] for name in scan.key_columns]
-    inner = sa.select(*keys).where(*within(keys, after, scan.upto)).order_by(*keys).limit(scan.size)
-    found = connection.execute(inner).all()
-    if not found:
-        return None
-    return typed_key(scan.table, found[0]), typed_key(scan.table, found[-1])
-
-
 def within(keys: Sequence[sa.ColumnClause[Any]], after: Key | None, upto: Key | None) -> list[sa.ColumnElement[bool]]:
     """Return the conditions "behind `after`, up to and with `upto`" on a composite key."""
     found: list[sa.ColumnElement[bool]] = []

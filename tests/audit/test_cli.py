@@ -1,16 +1,26 @@
 """`guard audit` prints what the ledger says and exits as documented."""
 
 import json
-from collections.abc import Callable
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 
 import click
 import pytest
 from click.testing import CliRunner, Result
 
+from guard.access import Enrolment
+from guard.access.totp import code_at
+from guard.actions.setup import Answers, set_up
+from guard.app import App
+from guard.audit import Query
+from guard.cli._door import os_user
 from guard.cli.main import main
-from guard.events import Event
+from guard.clock import SteppedClock
+from guard.events import Ending, Event
 
 Make = Callable[[int], Event]
 
@@ -20,7 +30,8 @@ def run(sixty) -> Callable[..., Result]:
     """Run `guard ...` on the ledger of sixty entries."""
 
     def call(*words: str) -> Result:
-        app = SimpleNamespace(ledger=sixty.ledger, close=lambda: None)
+        anybody = SimpleNamespace(person_of=lambda os_user: None)
+        app = SimpleNamespace(ledger=sixty.ledger, access=anybody)
         return CliRunner().invoke(main, words, obj=app, standalone_mode=False)
 
     return call
@@ -70,3 +81,34 @@ def test_verify_of_a_changed_ledger_exits_11_and_names_the_entry(run: Callable[.
 
 def test_checkpoint_prints_the_note_as_it_was_signed(run: Callable[..., Result], sixty) -> None:
     assert run("audit", "checkpoint").output == sixty.ledger.checkpoint()
+
+
+@pytest.fixture
+def app(tmp_path: Path, clock: SteppedClock) -> Iterator[App]:
+    """A guard folder as `guard init` makes it."""
+    sqlite3.connect(tmp_path / "shop.db").close()
+    answers = Answers("shop", f"sqlite:///{tmp_path}/shop.db", "Owner", os_user())
+
+    def enrol(enrolment: Enrolment) -> tuple[str, str]:
+        before = clock.now() - timedelta(seconds=30)
+        return code_at(enrolment.secret_text, before), code_at(enrolment.secret_text, clock.now())
+
+    made = set_up(tmp_path / "guard", answers, clock, enrol)
+    yield made.app
+    made.app.close()
+
+
+def test_anchor_records_itself_and_anchors_its_own_beginning(app: App) -> None:
+    before = app.ledger.inspect()
+    done = CliRunner().invoke(main, ["audit", "anchor"], obj=app, standalone_mode=False)
+    assert (done.return_value, done.output) == (0, f"{before.size + 1} entries anchored at folder\n")
+    verdict = app.ledger.verify()
+    assert (verdict.size, verdict.anchored, verdict.tail) == (before.size + 2, before.size + 1, 1)
+    assert [found.outcome for found in app.ledger.list(Query(what="audit.anchor"))] == [Ending.BEGUN, Ending.DONE]
+
+
+def test_anchor_that_reaches_no_anchor_exits_13(app: App) -> None:
+    shutil.rmtree(app.ledger.anchors[0].folder)
+    done = CliRunner().invoke(main, ["audit", "anchor"], obj=app, standalone_mode=False)
+    assert done.exception.exit_code == 13
+    assert [found.outcome for found in app.ledger.list(Query(what="audit.anchor"))] == [Ending.BEGUN, Ending.FAILED]

@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import zlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,6 +10,7 @@ from uuid import UUID
 
 import pytest
 
+from guard.backup.erasures import START
 from guard.backup.repository import Founding, Repository
 from guard.backup.restore import Restored, Wanted, restore
 from guard.backup.restore import plan as plan_restore
@@ -24,6 +26,7 @@ from guard.errors import UnavailableError
 MASTER = {1: bytes(range(32))}
 STORE_ID = UUID(int=7)
 GRACE = timedelta(days=7)
+TOLD = b"0123456789"
 
 
 class MemoryStore:
@@ -117,7 +120,7 @@ class Bench:
         chosen = pick(snapshots(repository), snapshot)
         repository.load_index()
         plan = plan_restore(repository, chosen, Wanted(to, **wanted))
-        return restore(repository, chosen, plan.wanted)
+        return restore(repository, chosen, plan.wanted, START)
 
 
 @pytest.fixture
@@ -226,18 +229,26 @@ def _reader(content: Callable[[], bytes], temp: Path) -> Callable[[], object]:
 
 @pytest.fixture
 def made_up(temp: Path) -> Callable[..., Ready]:
-    """Makes a source of settled files from {path: content}; a callable content is asked when it is read."""
+    """Makes a source of settled files from {path: content}.
+
+    A callable content is asked when it is read; the file looks from outside as if it held TOLD.
+    """
 
     def make(name: str = "made", /, changed: tuple[str, ...] = (), **content: bytes | Callable[[], bytes]) -> Ready:
         def walk(_: object) -> Iterator[Found]:
             for path in sorted(content):
                 value = content[path]
                 get = value if callable(value) else lambda value=value: value
-                size = 10 if callable(value) else len(value)
+                seen = TOLD if callable(value) else value  # what the file system says follows the content
                 yield Found(
-                    path.encode(), What.FILE, Meta(inode=1), size, read=_reader(get, temp),
-                    changed=lambda _, path=path: path in changed, settled=True,
-                )  # fmt: skip
+                    path.encode(),
+                    What.FILE,
+                    Meta(mtime=zlib.crc32(seen)),
+                    len(seen),
+                    read=_reader(get, temp),
+                    changed=lambda _, path=path: path in changed,
+                    settled=True,
+                )
 
         return Ready(name, "files", walk)
 

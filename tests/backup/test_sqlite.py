@@ -84,6 +84,15 @@ def test_what_is_no_database_is_said_so_without_its_content(tmp_path: Path, temp
     assert not list(temp.iterdir())
 
 
+def test_a_database_that_stays_locked_is_given_up(shop_file: Path, temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("guard.backup.sources.sqlite._BUSY_SECONDS", 0.05)
+    with closing(sqlite3.connect(shop_file, isolation_level=None)) as writer:
+        writer.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(UnavailableError, match="stayed locked"), SqliteSource("shop", shop_file).ready(temp):
+            pass
+    assert not list(temp.iterdir())
+
+
 def test_copies_of_a_killed_run_are_removed(temp: Path) -> None:
     (temp / "tmpabc.copy").write_bytes(b"x")
     (temp / "tmpabc.copy-journal").write_bytes(b"x")

@@ -43,7 +43,8 @@ class Desk:
     clock: SteppedClock
     phone: Phone
     capsys: pytest.CaptureFixture[str]
-    answer: Callable[[str], str] | None = field(default=None)
+    recovery_codes: list[str] = field(default_factory=list)
+    answer: Callable[[str], str] | None = None
     """What answers the question for a code; the phone by default."""
     out: str = ""
     err: str = ""
@@ -95,7 +96,7 @@ def make_desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..
         home = tmp_path / "guard"
         made = set_up(home, Answers("Shop", url, "Ada", getpass.getuser(), **answers), clock, phone.enrol)
         made.app.close()
-        return Desk(home, clock, phone, capsys)
+        return Desk(home, clock, phone, capsys, list(made.recovery_codes))
 
     return make
 

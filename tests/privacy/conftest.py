@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from guard.clock import SteppedClock
-from guard.config import Catalog, load_policy
+from guard.config import load_policy
 from guard.config.retention import RetentionPolicy
 from guard.config.taxonomy import Taxonomy
 from guard.privacy import store  # declares its tables before State.create makes them
@@ -81,18 +81,14 @@ def make_shop(tmp_path: Path) -> Iterator[MakeShop]:
 
 
 @pytest.fixture
-def chinook(shared: Path, tmp_path: Path) -> Iterator[Shop]:
-    shutil.copy(shared / "data/chinook/chinook.sqlite", tmp_path / "chinook.db")
-    shop = Shop.connect(f"sqlite:///{tmp_path / 'chinook.db'}")
+def chinook(chinook_file: Path) -> Iterator[Shop]:
+    shop = Shop.connect(f"sqlite:///{chinook_file}")
     yield shop
     shop.close()
 
 
 @pytest.fixture
-def northwind(shared: Path, make_shop: MakeShop) -> Shop:
-    return make_shop((shared / "data/northwind/northwind_sqlite.sql").read_text())
-
-
-@pytest.fixture
-def no_catalog() -> Catalog:
-    return Catalog()
+def northwind(northwind_file: Path) -> Iterator[Shop]:
+    shop = Shop.connect(f"sqlite:///{northwind_file}")
+    yield shop
+    shop.close()

@@ -1,3 +1,4 @@
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,8 @@ def test_northwind_every_personal_column_is_found_and_no_false_mail(northwind: S
     found = _scan(northwind, taxonomy)
     assert _of(found, "email", "card", "bank_account", "ip_address", "national_id") == set()
     assert _of(found, "name") == {
-        "Customers.ContactName", "Suppliers.ContactName", "Employees.FirstName", "Employees.LastName", "Orders.ShipName",
+        "Customers.ContactName", "Suppliers.ContactName", "Employees.FirstName", "Employees.LastName",
+        "Orders.ShipName",
     }  # fmt: skip
     assert _of(found, "phone") == {
         "Customers.Phone", "Customers.Fax", "Suppliers.Phone", "Suppliers.Fax", "Shippers.Phone", "Employees.HomePhone",
@@ -90,7 +92,8 @@ MIXED = """
 CREATE TABLE kunden (kundennr INTEGER PRIMARY KEY, vorname TEXT NOT NULL, nachname TEXT NOT NULL, email TEXT UNIQUE,
   email_verified INTEGER, geburtsdatum TEXT, strasse TEXT, plz TEXT, ort TEXT, telefon TEXT NOT NULL, baujahr TEXT,
   punkte INTEGER, kennwort_hash TEXT, passwort_hash TEXT NOT NULL, artikelcode TEXT);
-CREATE TABLE 收货地址 (id INTEGER PRIMARY KEY, kunde INTEGER REFERENCES kunden, 收货人 TEXT, 手机号 TEXT, 详细地址 TEXT);
+CREATE TABLE 收货地址 (id INTEGER PRIMARY KEY, kunde INTEGER REFERENCES kunden, 收货人 TEXT,
+  手机号 TEXT, 详细地址 TEXT);
 CREATE TABLE bestellungen (nr INTEGER PRIMARY KEY, kunde INTEGER REFERENCES kunden, datum TEXT, summe NUMERIC,
   freitext TEXT, status TEXT);
 CREATE TABLE protokoll (zeit TEXT, mail TEXT);
@@ -101,7 +104,8 @@ INSERT INTO 收货地址 VALUES (1, 1, '王伟', '13800138000', '北京市朝阳
 INSERT INTO bestellungen VALUES (1, 1, '2020-01-01', 10,
   'Bitte beim Nachbarn abgeben, sonst eine Mail an anna@example.de schreiben, danke', 'neu');
 INSERT INTO protokoll VALUES ('2020', 'anna@example.de');
-INSERT INTO artikel VALUES (1, 'Tasse', 'aus Ton', '2020', 'SCN-125', 'x'), (2, 'Krug', 'aus Glas', '2021', 'SCN-126', 'y');
+INSERT INTO artikel VALUES (1, 'Tasse', 'aus Ton', '2020', 'SCN-125', 'x'),
+  (2, 'Krug', 'aus Glas', '2021', 'SCN-126', 'y');
 """
 
 
@@ -191,7 +195,8 @@ def test_what_people_decided_is_kept(chinook: Shop, taxonomy: Taxonomy) -> None:
 
 def test_sealed_columns_are_not_looked_into(make_shop: MakeShop, taxonomy: Taxonomy) -> None:
     shop = make_shop(
-        "CREATE TABLE users (id INTEGER PRIMARY KEY, email TEXT); INSERT INTO users VALUES (1, 'g1.AAAA'), (2, 'g1.BBBB');"
+        "CREATE TABLE users (id INTEGER PRIMARY KEY, email TEXT);"
+        "INSERT INTO users VALUES (1, 'g1.AAAA'), (2, 'g1.BBBB');"
     )
     found = next(finding for finding in _scan(shop, taxonomy).findings if finding.at == "users.email")
     assert (found.category, found.sample) == ("email", 0)
@@ -247,3 +252,44 @@ def test_presidio_looks_where_it_is_installed(chinook: Shop, taxonomy: Taxonomy)
     found = Scanner(chinook, taxonomy, Catalog(), detectors()).scan()
     assert [looked.outcome for looked in found.looked] == ["looked", "looked"]
     assert _of(found, "email") == {"Customer.Email", "Employee.Email"}
+
+
+def test_types_of_postgres_are_looked_at_too(postgres_url: str, taxonomy: Taxonomy) -> None:
+    with closing(Shop.connect(postgres_url)) as shop:
+        with shop.begin() as connection:
+            connection.exec_driver_sql(
+                "CREATE TABLE visits (id UUID PRIMARY KEY, address INET, contact JSONB, email VARCHAR(80),"
+                " seen TIMESTAMPTZ, kind CHAR(1), tags TEXT[])"
+            )
+            connection.exec_driver_sql(
+                "INSERT INTO visits SELECT gen_random_uuid(), ('10.0.0.' || i)::inet,"
+                " json_build_object('mail', 'p' || i || '@example.org'), 'p' || i || '@example.org', now(), 'x', '{a}'"
+                " FROM generate_series(1, 30) i"
+            )
+        found = {finding.at: finding for finding in _scan(shop, taxonomy).findings}
+    categories = {at.partition(".")[2]: finding.category for at, finding in found.items()}
+    assert categories["id"] == "key"
+    assert categories["email"] == "email"
+    assert categories["address"] == "ip_address"
+    assert categories["contact"] == "note"
+    assert categories["seen"] == "date"
+    assert found["visits.email"].protect == "encrypt"
+    assert found["visits.address"].protect == found["visits.contact"].protect == "none"
+    assert any("only texts are sealed" in why for why in found["visits.contact"].why)
+
+
+def test_only_the_beginning_of_a_long_text_is_read(make_shop: MakeShop, taxonomy: Taxonomy) -> None:
+    shop = make_shop(
+        "CREATE TABLE books (id INTEGER PRIMARY KEY, words TEXT, raw TEXT);"
+        "INSERT INTO books VALUES (1, printf('%.*c', 1000000, 'x') || ' anna@example.org',"
+        " CAST('anna@example.org' AS BLOB));"
+    )
+    found = {finding.at: finding.category for finding in _scan(shop, taxonomy).findings}
+    assert found["books.words"] == "text"
+    assert found["books.raw"] == "email"  # bytes in a text column, as SQLite allows
+
+
+def test_nobody_sees_what_nobody_has_decided(make_shop: MakeShop, taxonomy: Taxonomy) -> None:
+    found = _scan(make_shop(MIXED), taxonomy).catalog.find("kunden.baujahr")
+    assert found is not None
+    assert (found.category, found.tier) == (UNCLASSIFIED, "special")

@@ -65,7 +65,9 @@ def test_a_yes_or_no_is_never_personal(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "category"), [("year", "number"), ("email_verified", "number"), ("phone", "phone"), ("card_year", "number"), ("salary", "employment")]
+    ("name", "category"),
+    [("year", "number"), ("email_verified", "number"), ("phone", "phone"), ("card_year", "number"),
+     ("salary", "employment")],
 )  # fmt: skip
 def test_numbers_are_personal_only_by_a_name_that_numbers_may_have(name: str, category: str) -> None:
     assert _verdict(name, [], PEOPLE, Sort.INTEGER).category == category
@@ -79,6 +81,22 @@ def test_dates_are_judged_by_their_name() -> None:
 def test_one_card_number_among_product_texts_makes_them_a_note() -> None:
     found = _verdict("description", ["a mug", "a cup", "paid by 4111111111111111, refund"])
     assert found.category == "note"
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "category"),
+    [
+        ("placed_at", PEOPLE, "date"),
+        ("angelegt", PEOPLE, "date"),
+        ("foo", THINGS, "date"),
+        ("foo", PEOPLE, UNCLASSIFIED),
+    ],
+)
+def test_dates_kept_as_texts_may_be_birthdays_where_nothing_else_is_said(
+    name: str, setting: Setting, category: str
+) -> None:
+    values = [f"20{year:02}-05-0{day} 10:00:00" for year in range(10) for day in range(1, 3)]
+    assert _verdict(name, values, setting, rows=500).category == category
 
 
 def test_few_words_in_many_rows_are_the_shops_own() -> None:

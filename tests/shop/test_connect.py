@@ -39,9 +39,10 @@ def test_a_wrong_url_is_explained(url: str, says: str) -> None:
         Shop.connect(url)
 
 
-def test_an_unreachable_server_is_told_without_the_password() -> None:
+@pytest.mark.parametrize("scheme", ["postgresql", "mariadb"])
+def test_an_unreachable_server_is_told_without_the_password(scheme: str) -> None:
     with pytest.raises(UnavailableError) as caught:
-        Shop.connect("postgresql://shop:hunter2@127.0.0.1:1/shop")
+        Shop.connect(f"{scheme}://shop:hunter2@127.0.0.1:1/shop")
     assert "127.0.0.1:1/shop" in str(caught.value)
     assert "hunter2" not in str(caught.value) + str(caught.value.hint)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +43,8 @@ class Ready:
     why: str | None = None
     """Why it cannot be backed up; None when it can."""
     rows: Mapping[str, int] = field(default_factory=dict)
+    problems: Sequence[str] = ()
+    """What is wrong with all of it, though it can be read."""
     has_digest: bool = False
     """Whether it is one file whose digest goes into the manifest."""
 

@@ -18,7 +18,12 @@ from guard.backup.tree import Meta, What
 from guard.errors import GuardError, UnavailableError
 
 _BUSY_SECONDS: Final = 30
+_TABLES: Final = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
 _SUFFIX: Final = ".copy"
+
+
+class _LockedError(Exception):
+    """Another connection writes and does not stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +44,10 @@ class SqliteSource:
         os.close(handle)
         copy = Path(name)
         try:
-            rows = _copy(self.path, copy)
-            yield Ready(self.name, self.kind, partial(_walk, self.path, copy), rows=rows, has_digest=True)
+            _copy(self.path, copy)
+            rows, problems = _rows(copy)
+            walk = partial(_walk, self.path, copy)
+            yield Ready(self.name, self.kind, walk, rows=rows, problems=problems, has_digest=True)
         finally:
             for each in (copy, Path(f"{copy}-journal"), Path(f"{copy}-wal"), Path(f"{copy}-shm")):
                 each.unlink(missing_ok=True)
@@ -58,8 +65,7 @@ def address(path: Path, *, fixed: bool = False) -> str:
     return f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if fixed else ''}"
 
 
-def _copy(path: Path, copy: Path) -> dict[str, int]:
-    """Copy the database and count its rows in the copy."""
+def _copy(path: Path, copy: Path) -> None:
     try:
         with (
             closing(sqlite3.connect(address(path), uri=True, timeout=_BUSY_SECONDS)) as source,
@@ -67,23 +73,31 @@ def _copy(path: Path, copy: Path) -> dict[str, int]:
         ):
             target.execute("PRAGMA journal_mode = OFF")
             target.execute("PRAGMA synchronous = OFF")
-            source.backup(target)
-        with closing(sqlite3.connect(address(copy, fixed=True), uri=True)) as counted:
-            return _rows(counted)
+            source.backup(target, progress=_give_up_when_locked)
+    except _LockedError:
+        raise UnavailableError(f"{path} stayed locked for {_BUSY_SECONDS} s", hint="try again later") from None
     except sqlite3.Error as error:
         raise _explained(error, path, copy) from error
 
 
-def _rows(database: sqlite3.Connection) -> dict[str, int]:
-    names = database.execute(
-        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
-    )
-    out = {}
-    for (name,) in names.fetchall():
-        quoted = '"' + name.replace('"', '""') + '"'
-        with suppress(sqlite3.OperationalError):  # a virtual table whose module is not here
-            out[name] = database.execute(f"SELECT count(*) FROM {quoted}").fetchone()[0]  # noqa: S608  # quoted
-    return out
+def _give_up_when_locked(status: int, _remaining: int, _total: int) -> None:
+    """Stop after one wait of `_BUSY_SECONDS`: left alone, `Connection.backup` asks for ever."""
+    if status in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+        raise _LockedError
+
+
+def _rows(copy: Path) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Count the rows of every table, and tell what is wrong: a damaged database is saved all the same, and said so."""
+    out: dict[str, int] = {}
+    try:
+        with closing(sqlite3.connect(address(copy, fixed=True), uri=True)) as database:
+            for (name,) in database.execute(_TABLES).fetchall():
+                quoted = '"' + name.replace('"', '""') + '"'
+                with suppress(sqlite3.OperationalError):  # a virtual table whose module is not here
+                    out[name] = database.execute(f"SELECT count(*) FROM {quoted}").fetchone()[0]  # noqa: S608  # quoted
+    except sqlite3.DatabaseError:
+        return out, ("SQLite finds it damaged",)
+    return out, ()
 
 
 def _walk(path: Path, copy: Path, report: Report) -> Iterator[Found]:  # noqa: ARG001  # a copy does not change
@@ -100,8 +114,6 @@ def _explained(error: sqlite3.Error, path: Path, copy: Path) -> GuardError:
     match getattr(error, "sqlite_errorname", "").removeprefix("SQLITE_").split("_")[0]:
         case "FULL" | "IOERR":
             return UnavailableError(f"no space left in {copy.parent} for a copy of {path}", hint="free some disk space")
-        case "BUSY" | "LOCKED":
-            return UnavailableError(f"{path} stayed locked for {_BUSY_SECONDS} s", hint="try again later")
         case "NOTADB" | "CORRUPT":
             return UnavailableError(f"{path} is not a sound SQLite database", hint="restore it from an older snapshot")
         case _:

@@ -97,9 +97,7 @@ class LocalStore:
 
     def _need_root(self) -> None:
         if not self.root.is_dir():
-            raise UnavailableError(
-                f"the folder {self.root} is not there", hint="is its disk mounted? a new store needs guard backup init"
-            )
+            raise _no_root(self.root)
 
     def _half_written(self, data: bytes | bytearray) -> Path:
         folder = self.root / _TEMPORARY
@@ -108,7 +106,7 @@ class LocalStore:
         half = Path(name)
         try:
             with os.fdopen(handle, "wb", buffering=0) as file:
-                _remove_stale(folder, os.fstat(handle).st_mtime)
+                _remove_stale(folder, os.fstat(handle).st_ctime)
                 _write_all(handle, data)
                 at = int(self._clock.now().timestamp() * 1e9)
                 os.utime(handle, ns=(at, at))
@@ -126,9 +124,10 @@ def _write_all(handle: int, data: bytes | bytearray) -> None:
 
 
 def _remove_stale(folder: Path, now: float) -> None:
+    """Remove what killed writers left. By ctime: the file system's own clock, which nobody sets."""
     for each in folder.iterdir():
         with suppress(FileNotFoundError):
-            if each.stat().st_mtime < now - _STALE_SECONDS:
+            if each.stat().st_ctime < now - _STALE_SECONDS:
                 each.unlink()
 
 
@@ -163,13 +162,19 @@ def _explained(root: Path, name: str | None = None) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        if name is None or not root.is_dir():
-            raise UnavailableError(
-                f"the folder {root} is not there", hint="is its disk mounted? a new store needs guard backup init"
-            ) from None
+        if not root.is_dir():
+            raise _no_root(root) from None
+        if name is None:
+            raise UnavailableError(f"{root} changed while it was used", hint="try again") from None
         raise MissingError(f"{name} is missing in {root}") from None
     except OSError as error:
         raise _explanation(root, error) from error
+
+
+def _no_root(root: Path) -> UnavailableError:
+    return UnavailableError(
+        f"the folder {root} is not there", hint="is its disk mounted? a new store needs guard backup init"
+    )
 
 
 def _explanation(root: Path, error: OSError) -> GuardError:

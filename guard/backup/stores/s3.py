@@ -38,6 +38,7 @@ class S3Store:
         self._bucket = bucket
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._clock = clock
+        self._times: dict[str, datetime] = {}
 
     @property
     def where(self) -> str:
@@ -103,15 +104,18 @@ class S3Store:
 
     def delete(self, name: str) -> None:
         """Remove an object."""
+        self._times.pop(name, None)
         with talking_to(self.where):
             self._client.delete_object(Bucket=self._bucket, Key=self._prefix + name)
 
     def _time(self, name: str, modified: datetime) -> datetime:
         if self._clock is None:
             return modified
-        head = self._client.head_object(Bucket=self._bucket, Key=self._prefix + name)
-        noted = head["Metadata"].get(_TIME)
-        return parse(noted) if noted else modified
+        if name not in self._times:
+            head = self._client.head_object(Bucket=self._bucket, Key=self._prefix + name)
+            noted = head["Metadata"].get(_TIME)
+            self._times[name] = parse(noted) if noted else modified
+        return self._times[name]
 
     @contextmanager
     def _talking_about(self, name: str) -> Iterator[None]:

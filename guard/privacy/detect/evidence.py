@@ -1,5 +1,6 @@
 """What the sampled values of a column say together. From here on no value of a person is carried along, only counts."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ LONGEST: Final = 2000
 
 _WHOLE: Final = 0.9
 _SURE: Final = 0.5
+_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,8 @@ class Evidence:
     """Values that hold a digit."""
     prose: int = 0
     """Values that read like sentences."""
+    dates: int = 0
+    """Values that are an ISO date or time."""
 
     def share(self, category: str) -> float:
         """Return which part of the values are, or hold, `category`."""
@@ -95,6 +99,7 @@ def weigh(sample: Sample, detectors: Iterable[Detector], words: Sequence[str], e
         by={category: tuple(sorted(names)) for category, names in by.items()},
         digits=sum(any(map(str.isdigit, value)) for value in values),
         prose=sum(_is_prose(value) for value in values),
+        dates=sum(_DATE.fullmatch(value) is not None for value in values),
     )
 
 

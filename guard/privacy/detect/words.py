@@ -245,3 +245,11 @@ STAND_ALONE: Final = _words(
 
 ENDINGS: Final = _words("text value raw str string normalized normalised norm enc encrypted plain clear de en zh")
 """Last words that leave the meaning as it is: `email_normalized` is an e-mail address."""
+
+WHEN: Final = _words(
+    """
+    at on date time datetime timestamp created updated modified changed since until seen login expires datum zeit
+    zeitpunkt angelegt geaendert riqi shijian 日期 时间
+    """
+)
+"""Last words of columns that say when something happened to a row."""
