@@ -59,28 +59,12 @@ class PackWriter:
         """Whether it should be closed."""
         return len(self._data) >= TARGET
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether it holds no block."""
-        return not self.segment.blocks
-
     def close(self) -> bytearray:
         """Return the whole pack with its footer. To be called once."""
         footer = self._box.seal(_FOOTER_NONCE, _FOOTER_ORDINAL, pressed(self.segment.to_bytes()))
         self._data += footer
         self._data += len(footer).to_bytes(4, "big") + _FOOTER_MAGIC
         return self._data
-
-
-def open_block(sealing: Sealing, header: bytes, at: BlockAt, sealed: bytes | memoryview) -> bytes:
-    """Return a block's chunks. `header`: the first 58 bytes of its pack. Raises ValueError when it does not open."""
-    box = sealing.old(Kind.PACK, pack_name(at.pack), header)
-    return _open(box, at, sealed)
-
-
-def read_footer(sealing: Sealing, pack: bytes, raw: bytes) -> Segment:
-    """Return the index in a whole pack's footer. Raises ValueError when it is not there."""
-    return _footer(sealing.old(Kind.PACK, pack_name(pack), raw), pack, raw)
 
 
 def read_pack(sealing: Sealing, pack: bytes, raw: bytes) -> Iterator[tuple[Segment, int, bytes]]:

@@ -131,11 +131,6 @@ class Repository:
         return cls._opened(store, Sealing(header.repository, masters), raw)
 
     @classmethod
-    def open_slot(cls, store: Store, sealing: Sealing) -> Repository:
-        """Open the repository with what a key slot gave."""
-        return cls._opened(store, sealing, _config_of(store))
-
-    @classmethod
     def _opened(cls, store: Store, sealing: Sealing, raw: bytes) -> Repository:
         try:
             body = sealing.open(Kind.CONFIG, "config", raw)

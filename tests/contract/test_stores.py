@@ -1,5 +1,7 @@
 """What every store promises, asked of the folder and of S3 (moto, in this process)."""
 
+import errno
+import os
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -159,6 +161,55 @@ def test_a_folder_keeps_its_objects_private_and_no_half_ones(tmp_path: Path, clo
     modes = {each.name: each.stat().st_mode & 0o777 for each in (tmp_path / "store").rglob("*")}
     assert (modes["packs"], modes["aa"], modes["one"]) == (0o700, 0o700, 0o600)
     assert [each.name for each in store.list("")] == ["packs/aa/one"]
+
+
+@pytest.mark.parametrize(
+    ("number", "error", "said"),
+    [
+        (errno.ENOSPC, UnavailableError, "no space left"),
+        (errno.EDQUOT, UnavailableError, "no space left"),
+        (errno.EROFS, DeniedError, "may not be used"),
+        (errno.EIO, UnavailableError, "cannot be used"),
+    ],
+)
+def test_what_a_disk_answers_is_said_in_words_and_nothing_half_stays(
+    tmp_path: Path, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch, number: int, error: type[Exception], said: str
+) -> None:
+    store = LocalStore(tmp_path / "store", clock)
+    store.prepare()
+
+    def fail(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", fail)
+        with pytest.raises(error, match=said):
+            store.put_if_absent("config", b"x")
+    assert [path for path in (tmp_path / "store").rglob("*") if path.is_file()] == []
+    assert store.put_if_absent("config", b"x")
+
+
+def test_a_folder_without_hard_links_keeps_its_promises(
+    tmp_path: Path, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_links(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    store = LocalStore(tmp_path / "store", clock)
+    store.prepare()
+    assert store.put_if_absent("config", b"first")
+    assert not store.put_if_absent("config", b"second")
+    assert store.get("config") == b"first"
+    assert list((tmp_path / "store/.tmp").iterdir()) == []
+
+
+def test_a_file_where_a_folder_should_be_is_no_missing_object(tmp_path: Path, clock: SteppedClock) -> None:
+    store = LocalStore(tmp_path / "store", clock)
+    store.prepare()
+    (tmp_path / "store/packs").write_bytes(b"")
+    with pytest.raises(UnavailableError):
+        store.put_if_absent("packs/aa/one", b"x")
 
 
 def test_what_a_killed_writer_left_is_removed_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,10 +148,11 @@ def test_a_first_kit_is_made_for_a_store_without_one(app: App, person: Person) -
 
 
 @pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch, person: Person) -> list[str]:
+def terminal(monkeypatch: pytest.MonkeyPatch, person: Person, app: App) -> list[str]:
     """A terminal whose person types what is in the list, and a fresh code when it is empty."""
     typed: list[str] = []
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
+    app.ask_secret = lambda _: typed.pop(0) if typed else person.code()
     monkeypatch.setattr(getpass, "getpass", lambda *_, **__: typed.pop(0) if typed else person.code())
     return typed
 

@@ -72,8 +72,7 @@ def test_it_restores_every_byte(folder: Path, tmp_path: Path, chinook_file: Path
     assert said["erasures"] == [2, said["position"]["head"]]
     assert (said["marks"], said["packs"]) == (1, 2)
     copy = (tmp_path / "out/shop/chinook.db").read_bytes()
-    assert len(copy) == chinook_file.stat().st_size
-    assert [at for at in range(len(copy)) if copy[at] != chinook_file.read_bytes()[at] and at >= 100] == []
+    assert copy[100:] == chinook_file.read_bytes()[100:]  # before it: SQLite's own counters of changes
     want = {os.fsencode(each.relative_to(files)): each for each in files.rglob("*")}
     got = {os.fsencode(each.relative_to(tmp_path / "out/files")): each for each in (tmp_path / "out/files").rglob("*")}
     assert want.keys() == got.keys()
