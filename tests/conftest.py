@@ -20,6 +20,16 @@ settings.register_profile("guard", deadline=None)  # a busy machine is no failur
 settings.load_profile("guard")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """With GUARD_FORBID_SKIPS=1, as CI sets, a skipped test fails the run: everything it needs is installed there."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter.stats.get("skipped") if reporter else None
+    if skipped and os.environ.get("GUARD_FORBID_SKIPS") == "1":
+        reporter.write_line(f"GUARD_FORBID_SKIPS=1, but {len(skipped)} tests were skipped", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder with real shops and outside vectors; tests that need it skip where it is absent."""
