@@ -27,9 +27,9 @@ check: .venv/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/.bench $(patsubst bench/%.py,bench-%,$(filter-out bench/__init__.py bench/harness.py,$(wildcard bench/*.py)))
+bench: $(patsubst bench/%.py,bench-%,$(filter-out bench/__init__.py bench/harness.py,$(wildcard bench/*.py)))
 
-bench-%: .venv/.bench
+bench-%: .venv/.dev
 	$(BIN)/python -m bench.$*
 
 .venv/.run: pyproject.toml constraints.txt
@@ -40,10 +40,6 @@ bench-%: .venv/.bench
 
 .venv/.dev: .venv/.run
 	$(PIP) --editable '.[detect,postgres,mysql,cluster,dev]'
-	touch $@
-
-.venv/.bench: .venv/.dev
-	$(PIP) --editable '.[detect,postgres,mysql,cluster,dev,bench]'
 	touch $@
 
 clean:
