@@ -26,6 +26,9 @@ from guard.clock import stamp
 from guard.errors import TamperedError
 from guard.state import METADATA, Tx
 
+UnreadableError = SQLAlchemyError
+"""What a damaged database raises while it is read; only this module knows the library."""
+
 _Big = BigInteger().with_variant(Integer, "sqlite")
 
 ENTRY = Table(

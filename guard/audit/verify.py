@@ -9,12 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from guard.audit import store
 from guard.audit.anchor import FolderAnchor
 from guard.audit.checkpoint import Checkpoint, open_signed
-from guard.audit.store import Kind
+from guard.audit.store import Kind, UnreadableError
 from guard.audit.walk import HINT, Walk, between, tampered, walk
 from guard.clock import parse
 from guard.config.audit import AuditPolicy
@@ -74,7 +72,7 @@ def inspect(tx: Tx, trust: Trust, progress: Progress) -> Verdict:
         found = walk(tx, sizes, progress, newest)
         _compare_kept(found, kept)
         _compare_anchored(found, anchored)
-    except SQLAlchemyError as error:
+    except UnreadableError as error:
         raise tampered("the ledger cannot be read") from error
     return _verdict(found, len(kept), said, trust)
 

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from guard.audit import entry, merkle, store
+from guard.audit.store import UnreadableError
 from guard.errors import TamperedError
 from guard.events import Progress
 from guard.state import Tx
@@ -71,7 +70,7 @@ def walk(tx: Tx, sizes: set[int], progress: Progress, signed: int) -> Walk:
 def _rows(tx: Tx, first: int, size: int) -> Sequence[Any]:
     try:
         return store.rows_from(tx, first, _CHUNK)
-    except SQLAlchemyError as error:
+    except UnreadableError as error:
         raise tampered(f"{between(n := store.first_unreadable(tx, size, _CHUNK), n)} cannot be read") from error
 
 
