@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from guard.actions._perform import Action, Outcome, Plan, Task
-from guard.canon import parts
 from guard.events import Activity, Level
 
 if TYPE_CHECKING:
@@ -18,19 +17,7 @@ if TYPE_CHECKING:
 def _plan_run(app: App, args: Mapping[str, Json]) -> Plan:
     """Refuse a plan that is not what is due, before a code is asked for."""
     plan = app.retention.planned(str(args["plan"]))
-    return Plan(plan.lines, {"plan": plan.digest, "rows": plan.rows}, plan)
-
-
-def _standing(app: App, args: Mapping[str, Json]) -> bytes:
-    """Return the policy's bytes, which a standing approval covers; other bytes when the plan is above its limit.
-
-    Those no approval ever covers, so such a plan waits for a person.
-    """
-    policy = app.retention.policy_bytes()
-    digest = args.get("plan")
-    if isinstance(digest, str) and app.retention.planned(digest).over:
-        return parts(policy, b"waits for a person", digest.encode())
-    return policy
+    return Plan(plan.lines, {"plan": plan.digest, "rows": plan.rows}, plan, plan.over)
 
 
 def _run(app: App, task: Task) -> Outcome[Retained]:
@@ -53,5 +40,11 @@ def _run(app: App, task: Task) -> Outcome[Retained]:
 
 
 RUN: Action[Retained] = Action(
-    "retention.run", Level.PRIVILEGED, Activity.DATA_UPDATE, _run, _plan_run, holds=("shop",), standing=_standing
+    "retention.run",
+    Level.PRIVILEGED,
+    Activity.DATA_UPDATE,
+    _run,
+    _plan_run,
+    holds=("shop",),
+    standing=lambda app: app.retention.policy_bytes(),
 )

@@ -6,6 +6,7 @@ sweeps that may end anywhere; the next run goes on. It does not decide which col
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -25,6 +26,7 @@ from guard.fields.sweep import Pace, Swept, Tools
 from guard.fields.value import Cell, purpose
 from guard.fields.verify import Check, verify_column
 from guard.shop import Shop
+from guard.shop import progress as progress_table
 from guard.state import State, Tx
 
 __all__ = [
@@ -95,12 +97,15 @@ class Fields:
         self.prepare()
         replace(plan, missing=self._missing()).require()
         tools = self._tools()
+        self._announce(run, [sweep.encrypting(each.id) for each in plan.columns])
         return tuple(sweep.seal_column(tools, self._column(each.at), each, run, progress) for each in plan.columns)
 
     def decrypt(self, columns: Sequence[str], run: RunId, progress: Progress = silent) -> tuple[Swept, ...]:
         """Put `columns` back into plain text, with their own types. Raises ConfigError for one that is not sealed."""
         tools = self._tools()
-        chosen = [self.sealed(at) for at in dict.fromkeys(columns)]
+        self.shop.tables(fresh=True)
+        chosen = [self._placed(at) for at in dict.fromkeys(columns)]
+        self._announce(run, [sweep.decrypting(column.id) for column, _ in chosen])
         return tuple(sweep.open_column(tools, column, run, progress) for column, _ in chosen)
 
     def remember(self, swept: Sequence[Swept]) -> Callable[[Tx], None]:
@@ -118,8 +123,10 @@ class Fields:
         Raises TamperedError naming table, column and rows when a value was changed or moved.
         """
         names = columns or [record.at for record in self.records() if record.stage is not Stage.PLAIN]
+        self.shop.tables(fresh=True)
         return tuple(
-            verify_column(self.shop, self._cell(column), record, progress) for column, record in map(self.sealed, names)
+            verify_column(self.shop, self._cell(column), record, progress)
+            for column, record in map(self._placed, names)
         )
 
     def verified(self, checks: Sequence[Check]) -> Callable[[Tx], None]:
@@ -164,6 +171,7 @@ class Fields:
 
     def status(self) -> tuple[ColumnStatus, ...]:
         """Return how each column the catalog wants sealed, or that still is, stands now."""
+        self.shop.tables(fresh=True)
         records = {record.column_id: record for record in self.records() if record.stage is not Stage.PLAIN}
         wanted = {column.at: column for column in self.catalog.encrypted()}
         sealed = (self._of_record(record) for record in records.values())
@@ -197,6 +205,18 @@ class Fields:
             raise ConfigError(f"{at} is not sealed", hint="guard fields status shows which columns are")
         return column, record
 
+    def _placed(self, at: str) -> tuple[Column, Record]:
+        """Return a sealed column and its record. Raises InterlockError where its table, name or key is another now."""
+        column, record = self.sealed(at)
+        table = self.shop.tables().get(column.table)
+        for name in (column.name, *record.key_columns):
+            if table is None or table.find(name) is None:
+                raise InterlockError(
+                    f"{at} is sealed, but the shop has no column {column.table}.{name} any more",
+                    hint="its values open only by the names and the key they had: give them back, then decrypt first",
+                )
+        return column, record
+
     def _find(self, at: str) -> tuple[Column | None, Record | None]:
         """Return a column and its record. One that the catalog has lost, but that is sealed, is found all the same."""
         column = self.catalog.find(at)
@@ -224,6 +244,10 @@ class Fields:
         plain = found.plain + found.other
         return ColumnStatus(column.at, column.id, state, found.rows, found.sealed, plain, found.nulls, key, verified)
 
+    def _announce(self, run: RunId, works: Sequence[str]) -> None:
+        with self.shop.begin() as connection:
+            progress_table.announce(self.shop, connection, run, works)
+
     def _missing(self) -> tuple[str, ...]:
         """Return what `ready` says; a place it could not look at counts as missing."""
         try:
@@ -240,13 +264,16 @@ class Fields:
         for column in chosen:
             if column not in self.catalog.encrypted():
                 raise ConfigError(
-                    f'{column.at} does not have protect = "encrypt" in the catalog', hint="guard data accept"
+                    f'{column.at} does not have protect = "encrypt" in the catalog',
+                    hint="write it in policies/catalog.toml, then guard data accept --from policies/catalog.toml",
                 )
         return chosen
 
     def _column(self, at: str) -> Column:
         if (column := self.catalog.find(at)) is None:
-            raise ConfigError(f"{at} is not in the catalog", hint="guard data catalog lists what is")
+            near = difflib.get_close_matches(at, [each.at for each in self.catalog.column], 1)
+            hint = f"did you mean {near[0]}?" if near else "guard data catalog lists what is"
+            raise ConfigError(f"{at} is not in the catalog", hint=hint)
         return column
 
     def _cell(self, column: Column) -> Cell:

@@ -257,8 +257,10 @@ def _set_type(shop: Shop, connection: Connection, column: Column, to: str) -> No
 
 def _restore_type(shop: Shop, connection: Connection, column: Column, original: str) -> str | None:
     """Give a column its own type back; say why not when the shop wrote longer texts meanwhile or made a view of it."""
-    views = shop.tables(fresh=True)[column.table].views
-    if reading := [view.name for view in views if column.name in view.columns]:
+    table = shop.tables(fresh=True)[column.table]
+    if not table.column(column.name).type.startswith("text"):
+        return None  # it was never widened, or this was done before an interruption
+    if reading := [view.name for view in table.views if column.name in view.columns]:
         return f"{column.at} stays text: the view {reading[0]} reads it"
     limit = original.partition("(")[2].partition(")")[0]
     clause = sa.table(column.table, sa.column(column.name), schema=shop.schema)

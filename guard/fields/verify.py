@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from guard.canon import key_bytes
@@ -11,7 +12,7 @@ from guard.events import Progress
 from guard.fields.store import Record, Stage
 from guard.fields.value import MODULUS, Cell
 from guard.shop import Shop
-from guard.shop.rows import Row, Scan, batches
+from guard.shop.rows import Key, Row, Scan, one_batch
 
 _NAMED = 10
 """How many broken rows an error names."""
@@ -49,10 +50,9 @@ def verify_column(shop: Shop, cell: Cell, record: Record, tell: Progress) -> Che
     """
     table = shop.table(cell.column.table)
     tally = _Tally(cell)
-    with shop.read() as connection:
-        for batch in batches(shop, connection, Scan(table, (cell.column.name,), _BATCH, key=record.key_columns)):
-            tally.add(batch)
-            tell(cell.column.at, tally.rows)
+    for batch in _batches(shop, Scan(table, (cell.column.name,), _BATCH, key=record.key_columns)):
+        tally.add(batch)
+        tell(cell.column.at, tally.rows)
     if tally.broken:
         raise TamperedError(
             f"{cell.column.at}: {len(tally.broken)} of {tally.rows} values were changed or moved: row "
@@ -79,6 +79,18 @@ def verify_column(shop: Shop, cell: Cell, record: Record, tell: Progress) -> Che
     )
 
 
+def _batches(shop: Shop, scan: Scan) -> Iterator[list[Row]]:
+    """Yield the rows in batches, each read in a transaction of its own: a long one would keep the shop from writing."""
+    after: Key | None = None
+    while True:
+        with shop.read() as connection:
+            batch = one_batch(shop, connection, scan, after)
+        if not batch:
+            return
+        yield batch
+        after = batch[-1].key
+
+
 class _Tally:
     """Counts and adds up as rows go by."""
 
@@ -94,7 +106,7 @@ class _Tally:
             value = row.values[0]
             if value is None:
                 self.nulls += 1
-            elif looks_sealed(value):
+            elif isinstance(value, str) and looks_sealed(value):
                 self._open(row, value)
             else:
                 self.plain += 1

@@ -12,7 +12,9 @@ EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """Dates before it are stand-ins for "unknown" (1900-01-01, 0001-01-01), not dates a term could begin at."""
 
 _EPOCH_FROM: Final = 100_000_000
-_MILLISECONDS_FROM: Final = 100_000_000_000
+_SECONDS_TO: Final = 100_000_000_000
+_MILLISECONDS_FROM: Final = 1_000_000_000_000
+"""Between the two lie the seconds of the years 5138 to 33658, which say "never", and milliseconds of 1973 to 2001."""
 _SLACK: Final = timedelta(days=5)
 """Months end on different days (3), and a date may lie in another zone (1 on each side)."""
 _MEDIAN_FROM: Final = 7
@@ -26,8 +28,14 @@ def ends(since: datetime, keep: Span, count: CountFrom) -> datetime:
 
 
 def due(since: datetime, keep: Span, count: CountFrom, now: datetime) -> bool:
-    """Tell whether a row may no longer be kept at `now`: exactly at the end of its term it may not."""
-    return ends(since, keep, count) <= now
+    """Tell whether a row may no longer be kept at `now`: exactly at the end of its term it may not.
+
+    A term that ends behind the calendar's last year never does: 9999-12-31 stands for "for ever".
+    """
+    try:
+        return ends(since, keep, count) <= now
+    except (ValueError, OverflowError):
+        return False
 
 
 def latest(keep: Span, now: datetime) -> datetime:
@@ -61,14 +69,14 @@ def moment(value: object) -> datetime | None:
 def _of_text(text: str) -> datetime | None:
     try:
         return moment(datetime.fromisoformat(text.strip()))
-    except ValueError:
+    except (ValueError, OverflowError):  # the second: behind the calendar's edge once it is in UTC
         return None
 
 
 def _of_number(value: float) -> datetime | None:
     if 1970_01_01 <= value < _EPOCH_FROM and value == int(value):
         return _of_text(str(int(value)))
-    if value < _EPOCH_FROM:
+    if value < _EPOCH_FROM or _SECONDS_TO <= value < _MILLISECONDS_FROM:
         return None
     seconds = value / 1000 if value >= _MILLISECONDS_FROM else value
     try:

@@ -89,7 +89,8 @@ class Ruling:
             raw = path.read_bytes()
         except OSError as error:
             raise ConfigError(
-                f"cannot read {path}: {error.strerror}", hint="`guard init` writes a default retention.toml"
+                f"cannot read {path}: {error.strerror}",
+                hint="`guard init` in a new folder writes a default retention.toml",
             ) from error
         return cls(catalog, load_bytes(raw, str(path), RetentionPolicy), raw)
 
@@ -176,9 +177,11 @@ class Retention:
         self.state.write(lambda tx: store.begin_plan(tx, plan.digest, plan.as_of, plan.basis))
         treated: dict[str, int] = {}
         children: dict[str, int] = {}
+        with self.shop.begin() as connection:
+            progress.announce(self.shop, connection, run, [retaining(name) for name, keys in plan.keys.items() if keys])
         for treatment in self._treatments(ruling):
             name = treatment.rule.name
-            work = _Work(self._rows(treatment, plan.as_of), progress.Bracket(run, f"retain {name}"), tell)
+            work = _Work(self._rows(treatment, plan.as_of), progress.Bracket(run, retaining(name)), tell)
             treated[name] = work.run(plan.keys.get(name, ()))
             for table, count in work.children.items():
                 children[table] = children.get(table, 0) + count
@@ -208,6 +211,11 @@ class Retention:
             "children": dict(plan.children),
             "keys": self.digest("retention keys", b"".join(key_bytes(key) for key in keys)),
         }
+
+
+def retaining(rule: str) -> str:
+    """Return the name of the work "treat what this rule says" in the shop's table of progress."""
+    return f"retain {rule}"
 
 
 class _Work:

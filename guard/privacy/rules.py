@@ -189,7 +189,15 @@ def _deleting(ground: Ground, treatment: Treatment) -> Treatment:
         raise _Wrong(
             f"method: the law keeps {', '.join(kept)} longer than this rule; anonymize instead, or keep longer"
         )
+    if outside := sorted(_outside(ground, rule)):
+        raise _Wrong(f"method: {', '.join(outside)} in another schema refers to its rows, where guard does not look")
     return replace(treatment, cascade=order, holders=tuple(_holders(ground, rule, order)))
+
+
+def _outside(ground: Ground, rule: Rule) -> set[str]:
+    """Return the tables of other schemas that refer to rows to be deleted: a cascade there would go unseen."""
+    found = {source for name in (rule.table, *rule.cascade) for source, _ in ground.tables[name].referred}
+    return found - set(ground.tables)
 
 
 def _cascade_order(ground: Ground, rule: Rule) -> tuple[Path, ...]:

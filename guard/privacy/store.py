@@ -159,6 +159,8 @@ def _head(shop: Shop, column: ShopColumn, value: sa.ColumnElement[Any]) -> sa.Co
     """Return the beginning of a value: whole books are not read to tell that they are books."""
     if column.sort is Sort.OTHER and shop.dialect != "sqlite":
         value = sa.cast(value, sa.Text)
+    if shop.dialect == "sqlite":  # as bytes: one text that is not UTF-8 must not keep the others from being looked at
+        value = sa.cast(value, sa.LargeBinary)
     return sa.func.substr(value, 1, LONGEST)
 
 
@@ -211,7 +213,8 @@ def candidates(
     if keys is not None:
         query = query.where(_among(key, keys))
         if shop.dialect != "sqlite":  # there BEGIN IMMEDIATE has locked everything
-            query = query.with_for_update(of=table if shop.dialect == "postgresql" else None)
+            # Locked first, read after: what was waited for (somebody's new order) counts.
+            connection.execute(sa.select(*key).where(_among(key, keys)).with_for_update()).all()
     elif bound is not None:
         before = _not_after(shop, since.value, since.sort, bound)
         query = query.where(sa.or_(since.value.is_(None), before))

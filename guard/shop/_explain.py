@@ -1,5 +1,7 @@
 """A driver's error in the words of an operator: no parameters, no values, no password."""
 
+import sqlite3
+
 from sqlalchemy import exc
 
 from guard.errors import BusyError, GuardError, UnavailableError
@@ -9,6 +11,22 @@ _BUSY = {"55P03", "40P01", "40001"}
 _DENIED = {"42501"}
 _FULL = {"53100"}
 _READ_ONLY = {"25006"}
+_BOUND = "0A000"
+"""PostgreSQL: something else uses the column whose type is to change."""
+_MYSQL = {
+    1205: "busy",
+    1213: "busy",
+    1142: "denied",
+    1143: "denied",
+    1227: "denied",
+    1021: "full",
+    1114: "full",
+    1290: "read-only",
+    1836: "read-only",
+    **dict.fromkeys((1040, 1044, 1045, 1049, 1053, 1129, 1130, 1203, 1698), "gone"),
+}
+"""Numbers of MariaDB and MySQL. Texts of others may quote a row; those from 2000 to 2999 are the connection's own."""
+_CLIENT = range(2000, 3000)
 _SQLITE = {
     "BUSY": "busy",
     "LOCKED": "busy",
@@ -39,7 +57,8 @@ def explained(error: exc.DBAPIError, place: str) -> GuardError:
     if word in _SAYINGS:
         say, hint = _SAYINGS[word]
         return UnavailableError(f"the shop's database at {place} {say}", hint=hint)
-    return GuardError(f"the shop's database at {place} refused: {word}")
+    drop = "a policy, rule or function of the shop uses the column; drop it first" if _BOUND in word else None
+    return GuardError(f"the shop's database at {place} refused: {word}", hint=drop)
 
 
 def _word(error: exc.DBAPIError) -> str:
@@ -47,11 +66,17 @@ def _word(error: exc.DBAPIError) -> str:
     raw = error.orig
     if name := getattr(raw, "sqlite_errorname", None):
         kind = str(name).removeprefix("SQLITE_")
-        return _SQLITE.get(kind.partition("_")[0], kind)
+        text = str(raw)
+        return text if text.startswith("no such ") else _SQLITE.get(kind.partition("_")[0], kind)
+    if isinstance(raw, sqlite3.Error):  # Python's own; that of a text that is not UTF-8 quotes the text
+        return "a text in it is not UTF-8" if str(raw).startswith("Could not decode") else type(raw).__name__
     state = getattr(raw, "sqlstate", None)
     for word, states in (("busy", _BUSY), ("denied", _DENIED), ("full", _FULL), ("read-only", _READ_ONLY)):
         if state in states:
             return word
+    if type(raw).__module__.startswith("pymysql"):
+        number = raw.args[0] if raw is not None and raw.args and isinstance(raw.args[0], int) else 0
+        return "gone" if number in _CLIENT or not number else _MYSQL.get(number, f"error {number}")
     if isinstance(error, exc.OperationalError | exc.InterfaceError):
         return "gone"
     return type(raw).__name__ + (f" (SQLSTATE {state})" if state else "")

@@ -59,11 +59,14 @@ WHERE n.nspname = :schema ORDER BY i.indrelid, x.relname
 """
 _CONSTRAINTS = """
 SELECT o.conrelid AS oid, o.conname AS name, o.contype AS kind, pg_get_constraintdef(o.oid) AS definition,
-  o.confrelid AS target, r.relname AS target_name, o.conkey AS columns, o.confkey AS target_columns
+  o.confrelid AS target, r.relname AS target_name, o.conkey AS columns, o.confkey AS target_columns,
+  n.nspname || '.' || c.relname AS outside
 FROM pg_constraint o
+JOIN pg_class c ON c.oid = o.conrelid
 JOIN pg_namespace n ON n.oid = o.connamespace
 LEFT JOIN pg_class r ON r.oid = o.confrelid
-WHERE n.nspname = :schema AND o.contype IN ('f', 'c') AND o.conrelid <> 0 ORDER BY o.conrelid, o.conname
+LEFT JOIN pg_namespace t ON t.oid = r.relnamespace
+WHERE :schema IN (n.nspname, t.nspname) AND o.contype IN ('f', 'c') AND o.conrelid <> 0 ORDER BY o.conrelid, o.conname
 """
 _TRIGGERS = """
 SELECT t.tgrelid AS oid, t.tgname AS name, t.tgtype AS kind,
@@ -105,13 +108,15 @@ def read_tables(connection: Connection, schema: str | None) -> dict[str, Table]:
     foreign = [
         (row, ForeignKey(names(row.oid, row.columns), row.target_name, names(row.target, row.target_columns)))
         for row in constraints
-        if row.kind == "f" and row.oid in tables and row.target in tables
+        if row.kind == "f" and row.target in tables
     ]
     of = _Parts(
         _grouped((row.oid, _column(row)) for row in attributes),
         {row.oid: names(row.oid, row.columns) for row in indexes if row.main},
         _grouped((row.oid, key) for row, key in foreign),
-        _grouped((row.target, (tables[row.oid].relname, key)) for row, key in foreign),
+        _grouped(
+            (row.target, (tables[row.oid].relname if row.oid in tables else row.outside, key)) for row, key in foreign
+        ),
         _grouped(
             (row.oid, Index(row.name, names(row.oid, row.columns), row.uniq, row.definition))
             for row in indexes

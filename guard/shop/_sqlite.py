@@ -63,6 +63,8 @@ def _columns(connection: Connection, sql: dict[str, str]) -> dict[str, tuple[tup
     found: dict[str, list[ShopColumn]] = defaultdict(list)
     keys: dict[str, dict[int, str]] = defaultdict(dict)
     for table, name, declared, notnull, default, place, hidden in rows:
+        if hidden == 1:  # an argument or a rank of a virtual table, no data
+            continue
         if place:
             keys[table][place] = name
         found[table].append(

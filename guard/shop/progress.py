@@ -96,6 +96,18 @@ def _exists(shop: Shop, connection: Connection) -> bool:
     return sa.inspect(connection).has_table(NAME, schema=shop.schema)
 
 
+def announce(shop: Shop, connection: Connection, run: str, works: Iterable[str]) -> None:
+    """Write the heads of all works of a run before its first, so that one killed between two is not taken for done."""
+    table = _table(shop.schema)
+    table.create(connection, checkfirst=True)
+    for work in works:
+        connection.execute(sa.insert(table).values(_head(Bracket(run, work))))
+
+
+def _head(bracket: Bracket) -> dict[str, object]:
+    return {"bracket": bracket.run, "work": bracket.work, "number": 0, "row_count": 0, "state": Stand.OPEN}
+
+
 def begin(shop: Shop, connection: Connection, bracket: Bracket) -> Batch | None:
     """Open a bracket, making the table when it is missing. Returns the last batch of the run it goes on from.
 
@@ -103,11 +115,12 @@ def begin(shop: Shop, connection: Connection, bracket: Bracket) -> Batch | None:
     """
     table = _table(shop.schema)
     table.create(connection, checkfirst=True)
+    mine = sa.and_(table.c.bracket == bracket.run, table.c.work == bracket.work, table.c.number == 0)
+    connection.execute(sa.delete(table).where(mine))  # its head, where the run was announced
     heads = sa.and_(table.c.work == bracket.work, table.c.number == 0, table.c.state == Stand.OPEN)
     left = list(connection.execute(sa.select(table.c.bracket).where(heads)).scalars())
     connection.execute(sa.update(table).where(heads).values(state=Stand.LEFT))
-    head = {"bracket": bracket.run, "work": bracket.work, "number": 0, "row_count": 0, "state": Stand.OPEN}
-    connection.execute(sa.insert(table).values(head))
+    connection.execute(sa.insert(table).values(_head(bracket)))
     last = connection.execute(
         sa.select(table.c.first_key, table.c.last_key, table.c.row_count, table.c.digest)
         .where(table.c.work == bracket.work, table.c.bracket.in_(left), table.c.number > 0)

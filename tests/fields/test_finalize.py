@@ -3,6 +3,7 @@
 import sqlite3
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from guard.errors import BusyError, ConfigError, InterlockError, TamperedError
@@ -100,3 +101,16 @@ def test_postgresql_is_rewritten_and_says_what_remains(chinook_pg) -> None:
         "SELECT most_common_vals::text FROM pg_stats WHERE tablename = 'customer' AND attname = 'email'"
     )
     assert not any("@" in str(sample) for sample in samples)
+
+
+def test_postgresql_keeps_old_rows_for_a_transaction_and_says_so(chinook_pg) -> None:
+    """VACUUM FULL carries rows over that an older transaction could still see, and ends well."""
+    with psycopg.connect(chinook_pg.url) as old:
+        old.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        old.execute("SELECT count(*) FROM artist").fetchone()
+        chinook_pg.seal()
+        with pytest.raises(BusyError, match="old rows of customer were kept"):
+            chinook_pg.finish()
+    assert chinook_pg.stages() == {"sealed"}
+    chinook_pg.finish()
+    assert chinook_pg.stages() == {"strict"}

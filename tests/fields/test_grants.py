@@ -46,3 +46,16 @@ def test_what_needs_the_owner_is_refused_in_words(make, least: str) -> None:
     assert caught.value.hint == "docs/GRANTS.md lists the grants"
     assert bench.ask("SELECT phone FROM customer ORDER BY customer_id") == before
     bench.fields.shop.close()
+
+
+def test_a_table_that_was_not_rewritten_is_not_finished(make, least: str) -> None:
+    """PostgreSQL only warns where an account may not VACUUM, and ends well."""
+    with psycopg.connect(least.replace("guard@", "shop@"), autocommit=True) as connection:
+        connection.execute("REVOKE MAINTAIN ON customer FROM guard")
+    bench = make(least, "customer.email")
+    bench.seal()
+    with pytest.raises(UnavailableError, match="did not rewrite customer") as caught:
+        bench.finish()
+    assert caught.value.hint == "docs/GRANTS.md lists the grants"
+    assert bench.stages() == {"sealed"}
+    bench.fields.shop.close()

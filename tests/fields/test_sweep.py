@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from guard.clock import SteppedClock
-from guard.errors import BusyError, InterlockError
+from guard.errors import BusyError, GuardError, InterlockError
 from guard.fields import Pace, Stage
 from guard.fields.sweep import encrypting
 from guard.shop import progress
@@ -355,3 +355,25 @@ def test_the_pace_keeps_transactions_between_its_bounds() -> None:
     assert pace.next(1000, timedelta(milliseconds=170)) == 500
     assert pace.next(8000, timedelta()) == 8000
     assert pace.next(100, timedelta(seconds=9)) == 100
+
+
+def test_a_type_that_something_depends_on_is_said_and_the_column_gets_out_again(chinook_pg) -> None:
+    chinook_pg.sql("CREATE FUNCTION f() RETURNS text BEGIN ATOMIC SELECT email FROM customer LIMIT 1; END")
+    with pytest.raises(GuardError, match="0A000") as caught:
+        chinook_pg.seal("customer.email")
+    assert caught.value.hint == "a policy, rule or function of the shop uses the column; drop it first"
+    chinook_pg.unseal("customer.email")
+    assert chinook_pg.stages() == {"plain"}
+
+
+def test_all_works_of_a_run_stand_in_the_shop_before_the_first_batch(chinook) -> None:
+    heads: list[object] = []
+
+    def look(*_: object) -> None:
+        heads[:] = heads or chinook.ask("SELECT work FROM guard_progress WHERE number = 0")
+
+    chinook.seal(tell=look)
+    assert len(heads) == len(chinook.names)
+    heads.clear()
+    chinook.unseal(tell=look)
+    assert len([head for head in heads if str(head).startswith("decrypt")]) == len(chinook.names)

@@ -1,10 +1,12 @@
 """Every way to change a sealed shop is found, and the words about it hold no value."""
 
+import sqlite3
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from guard.errors import TamperedError
+from guard.errors import InterlockError, TamperedError
 
 SWAP = "UPDATE Customer SET Email = (SELECT Email FROM Customer WHERE CustomerId = 2) WHERE CustomerId = 1"
 COLUMN = "UPDATE Customer SET Phone = Email WHERE CustomerId = 5"
@@ -126,3 +128,37 @@ def catalog_without() -> Callable:
         return type(fields)(fields.shop, catalog, fields.keyring, fields.state, fields.clock, fields.ready, fields.pace)
 
     return make
+
+
+def test_bytes_that_begin_as_sealed_ones_are_counted_as_plain(sealed) -> None:
+    sealed.sql("UPDATE Customer SET Phone = x'6731aabb' WHERE CustomerId = 4")
+    assert sealed.fields.verify(["Customer.Phone"])[0].plain == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "missing"),
+    [
+        ("ALTER TABLE Customer RENAME COLUMN Email TO Mail", "Customer.Email"),
+        ("ALTER TABLE Customer RENAME COLUMN CustomerId TO Id", "Customer.CustomerId"),
+        ("ALTER TABLE Customer RENAME TO Client", "Customer.Email"),
+    ],
+)
+def test_a_renamed_column_key_or_table_is_said_and_can_be_named_back(sealed, change: str, missing: str) -> None:
+    sealed.sql(change)
+    for work in (sealed.fields.verify, sealed.finish, sealed.unseal):
+        with pytest.raises(InterlockError, match=rf"Customer\.Email is sealed, but .* no column {missing}"):
+            work("Customer.Email") if work != sealed.fields.verify else work(["Customer.Email"])
+    assert sealed.stages() == {"sealed"}, "nothing was begun"
+
+
+def test_the_shop_can_write_while_a_column_is_verified(sealed, chinook_file: Path) -> None:
+    """Without a WAL one reader keeps every writer from committing."""
+    writer = sqlite3.connect(chinook_file, timeout=0)
+    assert writer.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+
+    def sell(*_: object) -> None:
+        with writer:
+            writer.execute("UPDATE Invoice SET Total = Total + 1 WHERE InvoiceId = 1")
+
+    assert sealed.fields.verify(["Customer.Email"], sell)[0].same
+    writer.close()

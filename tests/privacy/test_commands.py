@@ -12,6 +12,7 @@ import pytest
 
 from guard.access import Enrolment, code_at
 from guard.actions import Caller, perform
+from guard.actions.jobs import run_job
 from guard.actions.retention import RUN
 from guard.actions.setup import Answers, set_up
 from guard.app import App
@@ -210,8 +211,10 @@ def test_a_service_works_under_a_standing_approval_but_not_above_the_limit(ready
         run()
     ada = Caller(app.access.person_of(getpass.getuser()), ready.code)
     perform(app, ada, GRANT, what="retention.run")
-    with pytest.raises(DeniedError):
+    with pytest.raises(DeniedError, match="customers: 59 rows are more than") as caught:
         run()  # 59 of 59 customers in one night
+    assert caught.value.reason == "over limit"
+    assert "above the limit" in str(run_job(app, daemon, "retention").reason)
     path = ready.policies / "retention.toml"
     path.write_text(path.read_text().replace("share = 0.01", "share = 1.0"))
     with pytest.raises(DeniedError):

@@ -293,3 +293,24 @@ def test_nobody_sees_what_nobody_has_decided(make_shop: MakeShop, taxonomy: Taxo
     found = _scan(make_shop(MIXED), taxonomy).catalog.find("kunden.baujahr")
     assert found is not None
     assert (found.category, found.tier) == (UNCLASSIFIED, "special")
+
+
+def test_one_text_that_is_not_utf8_does_not_stop_the_scan(make_shop: MakeShop, taxonomy: Taxonomy) -> None:
+    shop = make_shop(
+        "CREATE TABLE customers (id INTEGER PRIMARY KEY, mail TEXT, name TEXT); INSERT INTO customers VALUES"
+        " (1, 'anna@example.org', CAST(x'4dfc6c6c6572' AS TEXT)), (2, 'ben@example.org', 'Ben')"
+    )
+    found = _scan(shop, taxonomy)
+    assert _of(found, "email") == {"customers.mail"}
+    assert _of(found, "name") == {"customers.name"}
+    assert "ller" not in str(found)
+
+
+def test_arguments_of_virtual_tables_are_no_columns(make_shop: MakeShop, taxonomy: Taxonomy) -> None:
+    shop = make_shop("CREATE VIRTUAL TABLE found USING fts5(name, body); INSERT INTO found VALUES ('Anna', 'x')")
+    assert {finding.at for finding in _scan(shop, taxonomy).findings} == {"found.name", "found.body"}
+
+
+@pytest.mark.parametrize("script", ["", "CREATE VIEW v AS SELECT 1 AS email"])
+def test_a_shop_without_tables_has_no_findings(make_shop: MakeShop, taxonomy: Taxonomy, script: str) -> None:
+    assert _scan(make_shop(script), taxonomy).findings == ()

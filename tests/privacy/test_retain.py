@@ -81,7 +81,8 @@ def test_dates_are_understood_as_databases_keep_them(value: object, expected: st
 @pytest.mark.parametrize(
     "value",
     [None, "", "soon", "04.07.1996", "7/4/1996", "0000-00-00", "1900-01-01", "0001-01-01", date(1, 1, 1), 0, 1, 42,
-     -5, True, 2009, 99999999, float("inf"), float("nan"), 1e300, b"2009-01-01", "1404950400"],
+     253402214400, "0001-01-01T00:00:00+02:00", -5, True, 2009, 99999999,
+     float("inf"), float("nan"), 1e300, b"2009-01-01", "1404950400"],
     ids=repr,
 )  # fmt: skip
 def test_what_cannot_be_relied_on_is_no_date(value: object) -> None:
@@ -115,3 +116,11 @@ def test_large_plans_wait_for_a_person(rows: int, table: int, before: tuple[int,
 def test_more_rows_are_never_less_suspicious(rows: int, table: int, before: list[int]) -> None:
     if over_limit(rows, table, before, LIMIT):
         assert over_limit(rows + 1, table, before, LIMIT)
+
+
+@pytest.mark.parametrize("count", ["date", "year end"])
+@pytest.mark.parametrize("value", ["9999-12-31", 99991231, datetime(9999, 12, 31)])  # noqa: DTZ001  # databases keep times without a zone
+def test_a_date_that_says_never_is_never_due(value: object, count: str) -> None:
+    since = moment(value)
+    assert since is not None
+    assert not due(since, Span.parse("3 years"), count, datetime(2026, 1, 5, tzinfo=UTC))

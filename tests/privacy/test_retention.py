@@ -1,9 +1,11 @@
 import re
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from guard.clock import SteppedClock
@@ -548,3 +550,42 @@ def test_memory_of_a_plan_is_dropped_when_it_runs(house: House) -> None:
     with pytest.raises(InterlockError):
         retention.planned("0" * 32)
     assert replace(plan, resumed=True).rows == plan.rows
+
+
+def test_an_order_that_was_waited_for_keeps_its_customer(
+    postgres: Shop, postgres_url: str, tmp_path: Path, state: State, clock: SteppedClock
+) -> None:
+    """The batch waits for the lock of somebody's order that is not committed yet, and sees it then."""
+    house = House(postgres, tmp_path, state, clock).rules(CUSTOMERS)
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute(
+            "CREATE TABLE customers (id integer PRIMARY KEY, name text, email text, phone text, created date);"
+            "CREATE TABLE orders (id integer, customer integer REFERENCES customers, placed date);"
+            "INSERT INTO customers VALUES (1, 'Anna', '', '', '2010-01-01'), (2, 'Ben', '', '', '2010-01-01');"
+        )
+    plan = house.retention.plan()
+    assert plan.rows == 2
+    done: list[Retained] = []
+    with psycopg.connect(postgres_url) as ordering, psycopg.connect(postgres_url, autocommit=True) as watch:
+        ordering.execute("INSERT INTO orders VALUES (1, 1, '2026-01-04')")
+        work = threading.Thread(target=lambda: done.append(house.run(plan)))
+        work.start()
+        waiting = "SELECT count(*), pg_sleep(0.01) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        assert any(watch.execute(waiting).fetchone()[0] for _ in range(2000))
+        ordering.commit()
+        work.join()
+        assert done[0].passed == 1
+        assert watch.execute("SELECT name FROM customers WHERE id = 1").fetchone() == ("Anna",)
+
+
+def test_rows_that_another_schema_refers_to_are_not_deleted(
+    postgres: Shop, postgres_url: str, tmp_path: Path, state: State, clock: SteppedClock
+) -> None:
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute(
+            "CREATE TABLE notes (id integer PRIMARY KEY, body text, written date); CREATE SCHEMA other;"
+            "CREATE TABLE other.files (note integer REFERENCES public.notes ON DELETE CASCADE)"
+        )
+    house = House(postgres, tmp_path, state, clock).rules(NOTES)
+    with pytest.raises(ConfigError, match=r"other\.files in another schema refers to its rows"):
+        house.retention.plan()

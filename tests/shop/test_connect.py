@@ -127,3 +127,30 @@ def test_an_error_rolls_back(chinook: Shop) -> None:
         fail()
     with chinook.read() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM InvoiceLine").scalar() == 2240
+
+
+def test_a_text_that_is_not_utf8_is_said_but_not_quoted(tmp_path: Path) -> None:
+    path = tmp_path / "shop.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE t (name TEXT)")
+        connection.execute("INSERT INTO t VALUES (CAST(? AS TEXT))", ("Müller".encode("latin-1"),))
+    connection.close()
+    shop = Shop.connect(f"sqlite:///{path}")
+    with pytest.raises(GuardError, match="a text in it is not UTF-8") as caught, shop.read() as connection:
+        connection.exec_driver_sql("SELECT name FROM t").all()
+    assert "ller" not in str(caught.value)
+    shop.close()
+
+
+def test_a_missing_module_of_sqlite_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "shop.db"
+    with sqlite3.connect(path) as connection:
+        connection.executescript(
+            "PRAGMA writable_schema = ON; INSERT INTO sqlite_master (type, name, tbl_name, rootpage, sql)"
+            " VALUES ('table', 'geo', 'geo', 0, 'CREATE VIRTUAL TABLE geo USING nosuch(x)')"
+        )
+    connection.close()
+    shop = Shop.connect(f"sqlite:///{path}")
+    with pytest.raises(GuardError, match="no such module: nosuch"):
+        shop.tables()
+    shop.close()

@@ -74,3 +74,16 @@ def test_guards_table_is_none_of_the_shops(shop: Shop) -> None:
     with shop.begin() as connection:
         progress.begin(shop, connection, Bracket("run", "work"))
     assert progress.NAME not in shop.tables(fresh=True)
+
+
+def test_a_run_killed_between_two_works_is_not_done(shop: Shop) -> None:
+    with shop.begin() as connection:
+        progress.announce(shop, connection, "run", ["first", "second"])
+        progress.begin(shop, connection, Bracket("run", "first"))
+        progress.note(shop, connection, Bracket("run", "first"), 1, Batch(b"a", b"c", 3, 5))
+        progress.end(shop, connection, Bracket("run", "first"))
+    assert progress.resolve(shop, "run") == Resolved(Resolution.PARTLY, 3)
+    with shop.begin() as connection:
+        assert progress.begin(shop, connection, Bracket("next", "second")) is None
+        progress.begin(shop, connection, Bracket("run", "third"))
+    assert progress.resolve(shop, "run") == Resolved(Resolution.PARTLY, 3)
