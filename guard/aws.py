@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+)
 
 from guard.errors import ConfigError, DeniedError, GuardError, UnavailableError
 
@@ -19,8 +25,12 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _DENIED = frozenset(
-    {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "AllAccessDisabled"}
+    {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "AllAccessDisabled"}
 )
+_ELSEWHERE = frozenset(
+    {"PermanentRedirect", "301", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
+)
+"""The bucket lies in another region; an answer to HEAD has no words, only its number."""
 
 
 class NoObjectError(GuardError):
@@ -79,15 +89,18 @@ def talking_to(where: str) -> Iterator[None]:
         raise DeniedError(f"there are no credentials for {where}", hint="set access_key and secret_key") from error
     except ClientError as error:
         raise _explained(error, where) from error
+    except ParamValidationError as error:  # the only parameter that is not guard's own is the bucket
+        raise ConfigError(f"{where} cannot be a bucket's name", hint="correct it in guard.toml") from error
     except BotoCoreError as error:
-        raise UnavailableError(f"{where} does not answer ({type(error).__name__})", hint="try again later") from error
+        hint = "is its endpoint right and reachable from here? guard doctor looks again"
+        raise UnavailableError(f"{where} does not answer ({type(error).__name__})", hint=hint) from error
 
 
 def _explained(error: ClientError, where: str) -> GuardError:
     code = str(error.response.get("Error", {}).get("Code", ""))
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    if code == "NoSuchBucket":
-        return ConfigError(f"{where} does not exist", hint="make the bucket, or correct its name in guard.toml")
+    if (wrong := _wrong_here(code, where)) is not None:
+        return wrong
     if code == "PreconditionFailed" or status == 412:
         return ObjectExistsError(f"{where} holds an object of this name already")
     if code in {"NoSuchKey", "404", "NotFound"} or status == 404:
@@ -97,6 +110,18 @@ def _explained(error: ClientError, where: str) -> GuardError:
     if code in _DENIED or status in {401, 403}:
         return DeniedError(f"{where} refuses: {code or status}", hint="check the keys and the bucket's policy")
     return UnavailableError(f"{where} answers {code or status}", hint="try again later")
+
+
+def _wrong_here(code: str, where: str) -> GuardError | None:
+    """Return the error for what is to be set right on this side; None for all else."""
+    if code in {"NoSuchBucket", "InvalidBucketName"}:
+        return ConfigError(f"{where} does not exist", hint="make the bucket, or correct its name in guard.toml")
+    if code in _ELSEWHERE:
+        return ConfigError(f"{where} lies in another region ({code})", hint="set its region in guard.toml")
+    if code == "RequestTimeTooSkewed":
+        said = f"{where} refuses: this machine's clock is not the server's"
+        return UnavailableError(said, hint="set the clock right")
+    return None
 
 
 def server_time(metadata: object) -> datetime:

@@ -57,6 +57,9 @@ def examine(app: App) -> Iterator[Check]:
             yield from look(app)
         except GuardError as error:
             yield Check(what, Found.WRONG, str(error), error.hint or "")
+        except OSError as error:  # e.g. a folder that this account may not enter
+            detail = f"could not be looked at: {error.filename}: {error.strerror}"
+            yield Check(what, Found.WRONG, detail, "run it as the account that guard belongs to")
 
 
 def _packages() -> Iterator[Check]:
@@ -127,7 +130,11 @@ def _space(app: App) -> Iterator[Check]:
 
 def _state(app: App) -> Iterator[Check]:
     yield Check("state", Found.WELL, f"{app.state.where}, store {app.state.store_id}")
-    ahead = app.ledger.list(limit=1)[-1].at - app.clock.now()
+    last = app.ledger.list(limit=1)
+    if not last:
+        yield Check("ledger", Found.WRONG, "it is empty: even its first entry is gone", "guard audit verify")
+        return
+    ahead = last[-1].at - app.clock.now()
     if ahead > timedelta(seconds=5):
         yield Check("clock", Found.WRONG, f"{ahead} behind the last recorded time", "set the clock right")
     else:
@@ -165,11 +172,12 @@ def _stores(app: App) -> Iterator[Check]:
         try:
             found = app.backups.newest(store.name)
             detail = f"newest snapshot {found.at:%Y-%m-%d %H:%M} UTC" if found else "no snapshot yet"
+            gaps = found.manifest.gaps if found else ()
             yield Check(
                 f"store {store.name}",
-                Found.WELL if found else Found.WARNING,
-                detail,
-                "" if found else "guard backup run",
+                Found.WELL if found and not gaps else Found.WARNING,
+                "; ".join((detail, *gaps)),
+                "" if found and not gaps else "guard backup run",
             )
         except GuardError as error:
             yield Check(f"store {store.name}", Found.WRONG, str(error), error.hint or "")

@@ -39,7 +39,7 @@ def _backup(app: App, caller: Caller, left: tuple[str, ...]) -> Result:
     """Back up into every store, or into those that are left."""
     found = perform(app, caller, backup.RUN, stores=left)
     gaps = [f"store {name}: {gap}" for name, made in found.done.items() for gap in made.problems]
-    partial = tuple(name for name, made in found.done.items() if made.partial)
+    partial = tuple(name for name, made in found.done.items() if any(each.may_do_better for each in made.sources))
     return _in_stores(found.failed, gaps, partial)
 
 
@@ -76,7 +76,7 @@ def _heartbeat(app: App, caller: Caller, _: tuple[str, ...]) -> Result:
 def _in_stores(
     failed: Mapping[str, GuardError], gaps: Sequence[str] = (), partial: tuple[str, ...] = (), *, some: bool = True
 ) -> Result:
-    """Return how work in several stores ended. `partial`: the stores `gaps` tells of; `some`: whether any succeeded."""
+    """Return how work in several stores ended. `partial`: another try may fill them; `some`: whether any succeeded."""
     problems = [*(f"store {name}: {_words(error)}" for name, error in failed.items()), *gaps]
     if not problems:
         return Result(RunState.OK)

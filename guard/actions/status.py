@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,8 @@ from guard.events import Ending
 
 if TYPE_CHECKING:
     from guard.app import App
+    from guard.backup import Snapshot
+    from guard.jobs import Run
 
 STALE_BACKUP = timedelta(hours=26)
 """A nightly backup is late when the newest snapshot is older than a day and two hours of running time."""
@@ -90,14 +92,25 @@ def _backups(app: App) -> Iterator[Line]:
     if not app.settings.backup.store:
         yield Line(Light.RED, "backup", "guard.toml names no store", "add a [[backup.store]]")
     for store in app.settings.backup.store:
-        newest = app.backups.newest(store.name)
-        if newest is None:
-            yield Line(Light.RED, "backup", f"no snapshot in store {store.name}", "guard backup init, guard backup run")
-        elif now - newest.at > STALE_BACKUP:
-            text = f"store {store.name}: newest snapshot of {newest.at:%Y-%m-%d %H:%M} UTC"
-            yield Line(Light.RED, "backup", text, "guard backup run")
-        else:
-            yield Line(Light.GREEN, "backup", f"store {store.name}: snapshot of {newest.at:%Y-%m-%d %H:%M} UTC")
+        try:
+            yield _snapshot(store.name, app.backups.newest(store.name), now)
+        except GuardError as error:  # of one store; the others are looked at all the same
+            yield Line(Light.RED, "backup", f"store {store.name} could not be looked at: {error}", error.hint or "")
+
+
+def _snapshot(store: str, newest: Snapshot | None, now: datetime) -> Line:
+    """Tell of a store's newest snapshot. One that lacks a whole source is no backup of the shop, however fresh."""
+    if newest is None:
+        return Line(Light.RED, "backup", f"no snapshot in store {store}", "guard backup init, guard backup run")
+    lacks_one = not all(source.covered for source in newest.manifest.sources)
+    is_red = lacks_one or now - newest.at > STALE_BACKUP
+    gaps = "".join(f"; {gap}" for gap in newest.manifest.gaps)
+    return Line(
+        Light.RED if is_red else Light.YELLOW if gaps else Light.GREEN,
+        "backup",
+        f"store {store}: newest snapshot of {newest.at:%Y-%m-%d %H:%M} UTC{gaps}",
+        "mend what is missing, then guard backup run" if gaps else "guard backup run",
+    )
 
 
 def _catalog(app: App) -> Iterator[Line]:
@@ -131,15 +144,23 @@ def _some(names: list[str]) -> str:
 
 
 def _jobs(app: App) -> Iterator[Line]:
-    latest = {run.job: run for run in reversed(app.jobs.runs(limit=200)) if run.state.value not in {"due", "running"}}
-    for job, run in sorted(latest.items()):
-        if run.state.value == "ok":
-            yield Line(Light.GREEN, "job", f"{job}: ok for {run.slot:%Y-%m-%d %H:%M} UTC")
-        else:
-            text = f"{job}: {run.state.value} for {run.slot:%Y-%m-%d %H:%M} UTC: {run.reason or 'no reason recorded'}"
-            yield Line(Light.RED, "job", text, f"guard run {job}")
+    latest = {run.job: run for run in reversed(app.jobs.runs(limit=200)) if run.ended or run.outcome}
+    for _, run in sorted(latest.items()):
+        yield _job(run)
     if not latest:
         yield Line(Light.YELLOW, "job", "no job has run yet", "guard daemon, or guard run --due from cron")
+
+
+def _job(run: Run) -> Line:
+    """Tell how the newest run of a job ended, or how its last try did while others follow."""
+    state = run.state if run.ended else run.outcome
+    text = f"{run.job}: {state} for {run.slot:%Y-%m-%d %H:%M} UTC"
+    if state == "ok":
+        return Line(Light.GREEN, "job", text)
+    text += f": {run.reason or 'no reason recorded'}"
+    if run.not_before:
+        text += f"; next try {run.not_before:%Y-%m-%d %H:%M} UTC"
+    return Line(Light.RED, "job", text, f"guard run {run.job}")
 
 
 def _access(app: App) -> Iterator[Line]:

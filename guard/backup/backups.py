@@ -191,7 +191,7 @@ class Backups:
 
     def _slot(self, name: str, kind: str) -> tuple[str, bytes]:
         place = self._place(name)
-        found = [entry.name for entry in place.list(f"keys/{kind}-")]
+        found = [entry.name for entry in place.list(f"keys/{kind}-") if entry.name.rpartition("-")[2].isdecimal()]
         if not found:
             raise ConfigError(f"the repository in {place.where} has no {kind} slot")
         slot = max(found, key=lambda each: int(each.rpartition("-")[2]))

@@ -10,6 +10,7 @@ from guard.backup.sealed import ID_SIZE
 
 _BLOCK: Final = struct.Struct(">IIQIIB")
 _u32: Final = struct.Struct(">I")
+_u64: Final = struct.Struct(">Q")
 
 
 class BlockAt(NamedTuple):
@@ -37,6 +38,8 @@ class Segment:
     def __init__(self) -> None:
         self.blocks: list[BlockAt] = []
         self.chunks: list[tuple[bytes, Where]] = []
+        self.sizes: dict[bytes, int] = {}
+        """Bytes of each whole pack, so that one cut short is seen by its size alone; a pack's own footer has none."""
 
     def add_block(self, at: BlockAt, chunks: Iterable[tuple[bytes, int, int]]) -> None:
         """Take in a block with its chunks as (id, offset, length)."""
@@ -49,6 +52,7 @@ class Segment:
         shift = len(self.blocks)
         self.blocks += other.blocks
         self.chunks += [(chunk, at._replace(block=at.block + shift)) for chunk, at in other.chunks]
+        self.sizes |= other.sizes
 
     def without(self, packs: Container[bytes]) -> Segment:
         """Return the segment without the blocks of some packs."""
@@ -59,6 +63,7 @@ class Segment:
                 numbers[number] = len(out.blocks)
                 out.blocks.append(at)
         out.chunks = [(chunk, at._replace(block=numbers[at.block])) for chunk, at in self.chunks if at.block in numbers]
+        out.sizes = {pack: size for pack, size in self.sizes.items() if pack not in packs}
         return out
 
     @property
@@ -75,7 +80,7 @@ class Segment:
         return b"".join(
             [
                 _u32.pack(len(packs)),
-                *packs,
+                *(pack + _u64.pack(self.sizes.get(pack, 0)) for pack in packs),
                 _u32.pack(len(self.blocks)),
                 *(_BLOCK.pack(numbers[at.pack], *at[1:]) for at in self.blocks),
                 _u32.pack(len(chunks)),
@@ -95,7 +100,8 @@ class Segment:
     @classmethod
     def _parse(cls, body: _Cursor) -> Segment:
         out = cls()
-        packs = [body.take(ID_SIZE) for _ in range(body.count())]
+        out.sizes = {body.take(ID_SIZE): _u64.unpack(body.take(_u64.size))[0] for _ in range(body.count())}
+        packs = list(out.sizes)
         for _ in range(body.count()):
             number, *rest = _BLOCK.unpack(body.take(_BLOCK.size))
             out.blocks.append(BlockAt(packs[number], *rest))

@@ -10,7 +10,7 @@ import errno
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -71,9 +71,8 @@ def plan(repository: Repository, snapshot: Snapshot, wanted: Wanted) -> RestoreP
 
     Raises ConfigError when nothing fits, InterlockError when a file is there already and `overwrite` is not set.
     """
-    known = {source.name for source in snapshot.manifest.sources}
-    if strange := sorted(set(wanted.sources) - known):
-        raise ConfigError(f"the snapshot has no source {', '.join(strange)}", hint=f"it has {', '.join(sorted(known))}")
+    not_covered = {each.name: f"{each.name}: {each.why}" for each in snapshot.manifest.sources if not each.covered}
+    _need_sources(snapshot, wanted.sources, not_covered)
     files = size = 0
     there: list[Path] = []
     chosen = _chosen(snapshot, wanted)
@@ -94,8 +93,8 @@ def plan(repository: Repository, snapshot: Snapshot, wanted: Wanted) -> RestoreP
         )
     if not files and wanted.paths:
         raise ConfigError("nothing in the snapshot fits the paths given")
-    not_covered = tuple(f"{each.name}: {each.why}" for each in snapshot.manifest.sources if not each.covered)
-    return RestorePlan(snapshot.id, wanted, tuple(each.name for each in chosen), files, size, not_covered)
+    names = tuple(each.name for each in chosen)
+    return RestorePlan(snapshot.id, wanted, names, files, size, tuple(not_covered.values()))
 
 
 def restore(
@@ -211,6 +210,18 @@ class _Writing:
             raise InterlockError(f"{_shown(path)} is there already")
 
 
+def _need_sources(snapshot: Snapshot, wanted: Sequence[str], not_covered: Mapping[str, str]) -> None:
+    """Raise ConfigError when a source that was named is not in the snapshot: 0 files restored would be no success."""
+    known = {source.name for source in snapshot.manifest.sources}
+    if strange := sorted(set(wanted) - known):
+        raise ConfigError(f"the snapshot has no source {', '.join(strange)}", hint=f"it has {', '.join(sorted(known))}")
+    if absent := [not_covered[name] for name in wanted if name in not_covered]:
+        raise ConfigError(
+            f"snapshot {snapshot.id[:12]} does not hold {'; '.join(absent)}",
+            hint="take a whole one; guard backup list shows which are",
+        )
+
+
 def _chosen(snapshot: Snapshot, wanted: Wanted) -> list[SourceManifest]:
     chosen = [
         each
@@ -218,7 +229,7 @@ def _chosen(snapshot: Snapshot, wanted: Wanted) -> list[SourceManifest]:
         if each.covered and (not wanted.sources or each.name in wanted.sources)
     ]
     for each in chosen:
-        if "/" in each.name or each.name in {"", ".", ".."}:
+        if "/" in each.name or "\0" in each.name or each.name in {"", ".", ".."}:
             raise TamperedError("the snapshot has a source whose name is none")
     return chosen
 
@@ -260,12 +271,15 @@ def _own(path: Path, record: Record) -> bool:
 
 
 def _need_no_journal(path: Path) -> None:
-    """Refuse to put a database beside a journal that is not its own: SQLite would play it into the restored file."""
+    """Refuse to put a database beside a journal that is not its own: SQLite would play it into the restored file.
+
+    A WAL that is empty counts too: it is there while somebody has the database open, and they would go on to fill it.
+    """
     for suffix in ("-wal", "-journal"):
         journal = Path(f"{path}{suffix}")
-        if journal.exists() and journal.stat().st_size:
+        if journal.exists() and (suffix == "-wal" or journal.stat().st_size):
             raise InterlockError(
-                f"{_shown(journal)} belongs to another database that lay here",
+                f"{_shown(journal)} belongs to another database that lies or lay here",
                 hint="stop what uses the database, move that file away, or restore to another folder",
             )
 
@@ -275,8 +289,10 @@ def _quick_check(path: Path) -> str:
     try:
         with closing(sqlite3.connect(address(path, fixed=True), uri=True)) as database:
             said = str(database.execute("PRAGMA quick_check(1)").fetchone()[0])
-    except sqlite3.Error as error:  # e.g. a collation only the shop has
+    except sqlite3.OperationalError as error:  # e.g. a collation only the shop has
         return f"could not be checked: {type(error).__name__}"
+    except sqlite3.DatabaseError:  # so damaged that the check cannot even begin
+        said = "damaged"
     if said != "ok":
         raise TamperedError(
             f"{_shown(path)} is restored as it was, but SQLite finds it unsound", hint="take an older snapshot"

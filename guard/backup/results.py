@@ -61,12 +61,18 @@ class SourceRun:
     """One source in a backup. `why`: the reason when it is not covered."""
 
     name: str
+    kind: str
     files: int
     bytes: int
     why: str | None
     problem_count: int
     problems: tuple[Problem, ...]
     """The first hundred."""
+
+    @property
+    def may_do_better(self) -> bool:
+        """Whether it was not read whole, but another try could: what this version does not cover, none can."""
+        return self.kind != "uncovered" and bool(self.why or self.problem_count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +88,8 @@ class StoreRun:
     stored: int
     partial: bool
     sources: tuple[SourceRun, ...]
-
-    @property
-    def problems(self) -> tuple[str, ...]:
-        """What is not in the snapshot, in words without names of files."""
-        gaps = [f"{each.name} is not backed up: {each.why}" for each in self.sources if each.why]
-        gaps += [f"{each.name}: {each.problem_count} could not be read as they were"
-                 for each in self.sources if each.problem_count]  # fmt: skip
-        return tuple(gaps)
+    problems: tuple[str, ...]
+    """What is not in the snapshot, in words without names of files."""
 
 
 def store_run(name: str, made: Made) -> StoreRun:
@@ -105,11 +105,14 @@ def store_run(name: str, made: Made) -> StoreRun:
         stored=counted.stored,
         partial=manifest.partial,
         sources=tuple(map(_source_run, manifest.sources)),
+        problems=manifest.gaps,
     )
 
 
 def _source_run(source: SourceManifest) -> SourceRun:
-    return SourceRun(source.name, source.files, source.bytes, source.why, source.problem_count, source.problems)
+    return SourceRun(
+        source.name, source.kind, source.files, source.bytes, source.why, source.problem_count, source.problems
+    )
 
 
 @dataclass(frozen=True, slots=True)

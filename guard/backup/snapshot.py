@@ -54,6 +54,13 @@ class SourceManifest(msgspec.Struct, frozen=True, kw_only=True):
         """Whether everything of it is in the snapshot as it was at one moment."""
         return self.covered and not self.problem_count
 
+    @property
+    def gap(self) -> str | None:
+        """What is not in the snapshot, in words without names of files; None when it is whole."""
+        if not self.covered:
+            return f"{self.name} is not backed up: {self.why}"
+        return f"{self.name}: {self.problem_count} could not be read as they were" if self.problem_count else None
+
 
 class ErasurePosition(msgspec.Struct, frozen=True):
     """How far the erasure register reached: its length and the hash that stands for all of it."""
@@ -86,6 +93,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     erasures: ErasurePosition
     statistics: Statistics
     sources: tuple[SourceManifest, ...]
+
+    @property
+    def gaps(self) -> tuple[str, ...]:
+        """What is not in the snapshot as it was, a line for each source."""
+        return tuple(gap for source in self.sources if (gap := source.gap))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from guard.backup import marks, slots
 from guard.backup.erasures import Position, Register
 from guard.backup.index import BlockAt, Index, Segment
-from guard.backup.pack import TAIL_SIZE, pack_name, pack_of, read_pack
+from guard.backup.pack import pack_name, pack_of, read_pack
 from guard.backup.repository import Repository
-from guard.backup.sealed import HEADER_SIZE
 from guard.backup.snapshot import Snapshot, SnapshotId, SourceManifest, read, tree
 from guard.backup.tree import Record, What
 from guard.errors import TamperedError
@@ -135,14 +134,11 @@ class _Verification:
         self._repository.index = index
 
     def _compare_sizes(self, segment: Segment) -> None:
-        ends: dict[bytes, int] = {}
-        for at in segment.blocks:
-            ends[at.pack] = max(ends.get(at.pack, HEADER_SIZE), at.offset + at.stored)
-        for pack, end in ends.items():
+        for pack in segment.packs:
             if pack not in self._sizes:
                 self._find(pack_name(pack), "is missing")
-            elif self._sizes[pack] < end + TAIL_SIZE:
-                self._find(pack_name(pack), "is cut short")
+            elif self._sizes[pack] != segment.sizes[pack]:
+                self._find(pack_name(pack), f"is {self._sizes[pack]} bytes long, not {segment.sizes[pack]}")
 
     def _data(self) -> None:
         """Read every pack whole: header, blocks, footer; each chunk against its id; the footer against the index."""

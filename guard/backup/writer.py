@@ -90,6 +90,7 @@ class ChunkWriter:
         self._repository.put_new(pack.name, data)
         self.stored += len(data)
         self._unindexed += len(data)
+        pack.segment.sizes[pack.id] = len(data)
         self._segment.extend(pack.segment)
         if self._unindexed >= _SEGMENT_BYTES:
             self._publish()

@@ -64,7 +64,10 @@ class Database:
     def require_file(self) -> None:
         """Raise ConfigError when the SQLite file is not there."""
         if self.path and not self.path.exists():
-            raise ConfigError(f"no state at {self.path}", hint="run `guard init`")
+            raise ConfigError(
+                f"no state at {self.path}",
+                hint="correct state.url in guard.toml, or bring it back: runbooks/restore.md",
+            )
 
     def make_file(self) -> None:
         """Make an empty SQLite file, mode 0600, in a folder of mode 0700.

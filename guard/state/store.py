@@ -180,7 +180,8 @@ def _fill(database: Database, clock: Clock, store_id: UUID) -> None:
 def _identity(database: Database) -> UUID:
     if due(_found(database), VERSION, MIGRATIONS):
         raise InterlockError(
-            f"{database.where} was written by an older guard", hint="run `guard state migrate`; it copies state first"
+            f"{database.where} was written by an older guard",
+            hint="use the guard that wrote it; this one cannot read it",
         )
     found = Meta(database).get("store_id")
     if found is None:

@@ -99,7 +99,7 @@ def test_a_run_needs_no_code_and_says_what_it_did(guarded: Folder) -> None:
     done = guarded.guard("backup", "run")
     assert done.return_value == Exit.DONE, done.stderr
     header, *rows = done.stdout.splitlines()
-    assert header.split() == ["store", "snapshot", "files", "bytes", "new", "known", "stored", "state"]
+    assert header.split() == ["store", "snapshot", "files", "size", "new", "known", "stored", "state"]
     assert [row.split()[0] for row in rows] == ["local", "second"]
     assert guarded.recorded("backup.run") == ["begun", "done"]
     known = guarded.shown("run")["stores"]

@@ -18,6 +18,7 @@ def segments(draw: st.DrawFn) -> Segment:
         out.add_block(
             BlockAt(pack, number, 58 + number, 500, 400, 1), [(each, 10 * at, 9) for at, each in enumerate(ids)]
         )
+        out.sizes[pack] = draw(st.integers(0, 2**64 - 1))
     return out
 
 
@@ -25,6 +26,7 @@ def segments(draw: st.DrawFn) -> Segment:
 def test_a_segment_reads_back(segment: Segment) -> None:
     back = Segment.parse(segment.to_bytes())
     assert back.blocks == segment.blocks
+    assert back.sizes == segment.sizes
     assert sorted(back.chunks) == sorted(segment.chunks)
     assert back.to_bytes() == segment.to_bytes()
 
@@ -32,7 +34,7 @@ def test_a_segment_reads_back(segment: Segment) -> None:
 @given(segment=segments(), gone=st.sets(st.sampled_from(PACKS)))
 def test_a_segment_without_some_packs_keeps_all_others(segment: Segment, gone: set[bytes]) -> None:
     rest = segment.without(gone)
-    assert set(rest.packs) == set(segment.packs) - gone
+    assert set(rest.packs) == set(rest.sizes) == set(segment.packs) - gone
     where = [(chunk, segment.blocks[at.block], at.offset) for chunk, at in segment.chunks]
     kept = [(chunk, rest.blocks[at.block], at.offset) for chunk, at in rest.chunks]
     assert kept == [each for each in where if each[1].pack not in gone]

@@ -95,9 +95,10 @@ def test_a_database_is_not_put_beside_a_foreign_journal(bench, shop_file, temp, 
     assert not (tmp_path / "out/shop/shop.db").exists()
 
 
-def test_a_database_that_was_unsound_when_saved_is_told(bench, shop_file, temp, tmp_path) -> None:
+@pytest.mark.parametrize("damage", [slice(4096 * 7, 4096 * 8), slice(100, 4096)])  # a page of rows; the schema
+def test_a_database_that_was_unsound_when_saved_is_told(bench, shop_file, temp, tmp_path, damage: slice) -> None:
     raw = bytearray(shop_file.read_bytes())
-    raw[4096 * 7 : 4096 * 8] = b"\xff" * 4096
+    raw[damage] = b"\xff" * (damage.stop - damage.start)
     shop_file.write_bytes(raw)
     with SqliteSource("shop", shop_file).ready(temp) as ready:
         (source,) = bench.run(ready).manifest.sources
@@ -114,6 +115,30 @@ def test_only_the_sources_and_paths_asked_for_come_back(bench, files, made_up, t
     bench.restore(tmp_path / "two", paths=("deep/er", "*.txt"))
     found = {each.relative_to(tmp_path / "two").as_posix() for each in (tmp_path / "two").rglob("*") if each.is_file()}
     assert found == {"files/a.txt", "files/deep/er/photo"}
+
+
+def test_a_database_that_somebody_has_open_is_not_replaced(bench, shop_file, temp, tmp_path) -> None:
+    with SqliteSource("shop", shop_file).ready(temp) as ready:
+        bench.run(ready)
+    bench.restore(tmp_path / "out")
+    live = tmp_path / "out/shop/shop.db"
+    with closing(sqlite3.connect(live)) as shop:
+        shop.execute("PRAGMA journal_mode = WAL")
+        shop.execute("DELETE FROM customer")
+        shop.commit()
+        shop.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        assert Path(f"{live}-wal").stat().st_size == 0
+        with pytest.raises(InterlockError, match=r"shop\.db-wal"):
+            bench.restore(tmp_path / "out", overwrite=True)
+    bench.restore(tmp_path / "out", overwrite=True)
+    with closing(sqlite3.connect(live)) as shop:
+        assert shop.execute("SELECT count(*) FROM customer").fetchone() == (5000,)
+
+
+def test_a_source_that_is_asked_for_but_not_covered_is_no_success(bench, made_up, tmp_path) -> None:
+    bench.run(Uncovered("shop", "it was down"), made_up(a=b"1"))
+    with pytest.raises(ConfigError, match="does not hold shop: it was down"):
+        bench.restore(tmp_path / "out", sources=("shop",))
 
 
 def test_what_the_snapshot_does_not_hold_is_an_error_or_told(bench, made_up, tmp_path) -> None:

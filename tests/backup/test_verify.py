@@ -107,11 +107,13 @@ def test_an_object_under_anothers_name_is_found(whole, made_up, folder: str) -> 
     assert first in found(whole)
 
 
-def test_the_structure_alone_tells_a_missing_and_a_shortened_pack(whole) -> None:
+def test_the_structure_alone_tells_a_missing_pack_and_one_of_another_length(whole) -> None:
     (name,) = whole.open().names("packs")
     raw, at = whole.store.objects[name]
-    whole.store.objects[name] = (raw[:-400], at)
-    assert Finding(name, "is cut short") in verify(whole.open(), Looking()).findings
+    for other in (raw[:-1], raw[:-400], raw + b"x"):  # one byte off the footer, too
+        whole.store.objects[name] = (other, at)
+        said = Finding(name, f"is {len(other)} bytes long, not {len(raw)}")
+        assert said in verify(whole.open(), Looking()).findings
     whole.store.delete(name)
     assert Finding(name, "is missing") in verify(whole.open(), Looking()).findings
 

@@ -9,15 +9,18 @@ from pathlib import Path
 
 import boto3
 import pytest
+from botocore.stub import Stubber
 from moto import mock_aws
+from msgspec import structs
 
+from guard.aws import Access, s3_client
 from guard.backup.stores import MissingError, Store
 from guard.backup.stores.local import LocalStore
 from guard.backup.stores.places import Places
-from guard.backup.stores.s3 import open_s3
+from guard.backup.stores.s3 import S3Store, open_s3
 from guard.clock import SteppedClock, SystemClock
 from guard.config import Secret, StoreSettings
-from guard.errors import ConfigError, DeniedError, UnavailableError
+from guard.errors import ConfigError, DeniedError, GuardError, UnavailableError
 
 KEYS = {"a": "test", "s": "very-secret"}
 BUCKET = StoreSettings(
@@ -269,6 +272,33 @@ def test_a_server_that_does_not_answer_is_unavailable() -> None:
     with pytest.raises(UnavailableError, match="bucket backups does not answer") as told:
         open_s3(nobody, reveal).get("config")
     assert "very-secret" not in f"{told.value} {told.value.hint}"
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "error", "hint"),
+    [
+        ("RequestTimeTooSkewed", 403, UnavailableError, "clock"),
+        ("PermanentRedirect", 301, ConfigError, "region"),
+        ("AuthorizationHeaderMalformed", 400, ConfigError, "region"),
+        ("InvalidBucketName", 400, ConfigError, "name"),
+        ("SignatureDoesNotMatch", 403, DeniedError, "keys"),
+        ("InvalidToken", 400, DeniedError, "keys"),
+        ("SlowDown", 503, UnavailableError, "later"),
+    ],
+)
+def test_each_refusal_says_what_to_set_right(code: str, status: int, error: type[GuardError], hint: str) -> None:
+    client = s3_client(Access(region="eu-central-1", access_key="a", secret_key="very-secret"))
+    with Stubber(client) as answers:
+        answers.add_client_error("get_object", code, http_status_code=status)
+        with pytest.raises(error) as told:
+            S3Store(client, "backups").get("config")
+    assert hint in (told.value.hint or "")
+
+
+def test_a_name_no_bucket_can_have_is_a_wrong_setting() -> None:
+    store = open_s3(structs.replace(BUCKET, bucket="My Backups"), reveal)
+    with pytest.raises(ConfigError, match="bucket My Backups/shop cannot be a bucket's name"):
+        store.get("config")
 
 
 def test_a_store_is_opened_by_its_name(tmp_path: Path, clock: SteppedClock) -> None:

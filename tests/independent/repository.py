@@ -47,7 +47,8 @@ class Reader:
         self.digest_key = hkdf(root, self.id, b"guard/repo1/digest")
         self.where = {}
         for name in self.names("index"):
-            self.read_segment(self.open(3, name))
+            for pack, size in self.read_segment(self.open(3, name))[2].items():
+                assert (self.folder / f"packs/{pack[:1].hex()}/{pack.hex()}").stat().st_size == size
         self.blocks = {}
 
     def names(self, folder):
@@ -82,7 +83,7 @@ class Reader:
         def number():
             return int.from_bytes(take(4), "big")
 
-        packs = [take(32) for _ in range(number())]
+        packs, sizes = zip(*((take(32), int.from_bytes(take(8), "big")) for _ in range(number())), strict=True)
         blocks = [struct.unpack(">IIQIIB", take(25)) for _ in range(number())]
         count = number()
         ids = [take(32) for _ in range(count)]
@@ -92,7 +93,7 @@ class Reader:
         for n, chunk in enumerate(ids):
             pack, *where = blocks[block[n]]
             self.where[chunk] = (packs[pack], *where, offset[n], length[n])
-        return blocks, ids
+        return blocks, ids, dict(zip(packs, sizes, strict=True))
 
     def block(self, pack, n, offset, stored, length, codec):
         name = f"packs/{pack[:1].hex()}/{pack.hex()}"
@@ -109,7 +110,8 @@ class Reader:
         size = int.from_bytes(raw[-8:-4], "big")
         aad = parts(raw[:58], name.encode(), b"\xff" * 8)
         plain = self.box(2, name, raw[:58]).decrypt(b"\xff" * 12, raw[-8 - size : -8], aad)
-        blocks, ids = self.read_segment(self.body(plain))
+        blocks, ids, sizes = self.read_segment(self.body(plain))
+        assert list(sizes.values()) == [0]
         return len(blocks), len(ids)
 
     def chunk(self, chunk):

@@ -61,12 +61,11 @@ def folder(tmp_path: Path, clock: SteppedClock, chinook_file: Path, files: Path)
     return tmp_path / "repository"
 
 
-def test_it_restores_every_byte(folder: Path, tmp_path: Path, chinook_file: Path, files: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, READER, folder, MASTER.hex(), tmp_path / "out"], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
+def test_it_restores_every_byte(
+    folder: Path, tmp_path: Path, chinook_file: Path, files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runpy.run_path(str(READER))["main"](folder, MASTER.hex(), tmp_path / "out")
+    said = json.loads(capsys.readouterr().out)
     assert said["at"] == "2026-01-12T09:00:00.000000Z"
     assert said["rows"]["Customer"] == 59
     assert said["erasures"] == [2, said["position"]["head"]]

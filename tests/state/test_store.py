@@ -71,7 +71,7 @@ def test_a_second_state_is_refused_and_the_first_stays(state: State, url: str, c
 def test_a_missing_file_is_named_with_the_way_to_make_one(url: str, clock: SteppedClock) -> None:
     with pytest.raises(ConfigError, match=r"no state at .*state\.db") as caught:
         State.open(url, clock)
-    assert caught.value.hint == "run `guard init`"
+    assert caught.value.hint == "correct state.url in guard.toml, or bring it back: runbooks/restore.md"
 
 
 def test_a_file_that_is_no_database_is_tampered(url: str, clock: SteppedClock, tmp_path: Path) -> None:
