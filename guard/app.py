@@ -9,6 +9,7 @@ from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import quote, unquote
 
 from guard.clock import Clock, SystemClock
 from guard.config import Catalog, Secret, Settings, StoreSettings, load_policy, load_settings, reveal
@@ -74,8 +75,9 @@ class App:
     def url(self, setting: str | Secret) -> str:
         """Return a database URL as SQLAlchemy takes it: secrets revealed, relative SQLite paths from `home`."""
         text = reveal(setting, self.home) if isinstance(setting, Secret) else setting
-        if text.startswith("sqlite:///") and not text.startswith("sqlite:////"):
-            return f"sqlite:///{self.home / text.removeprefix('sqlite:///')}"
+        scheme, _, path = text.partition(":///")
+        if scheme.partition("+")[0] == "sqlite" and path and not path.startswith("/"):
+            return f"{scheme}:///{quote(str(self.home))}/{path}"  # SQLAlchemy reads % and ? of a path as a URL's
         return text
 
     @cached_property
@@ -191,9 +193,9 @@ class App:
             self.shop,
             lambda: Ruling.read(self.policies, self.catalog),
             Seals(
-                lambda at: self.fields.opener(at),
-                lambda at: self.fields.sealer(at),
-                lambda at: self.fields.key_columns(at),
+                lambda at: self.fields.opener(at),  # noqa: PLW0108  # the fields of that moment
+                lambda at: self.fields.sealer(at),  # noqa: PLW0108  # the fields of that moment
+                lambda at: self.fields.key_columns(at),  # noqa: PLW0108  # the fields of that moment
             ),
             self.state,
             self.clock,
@@ -241,7 +243,7 @@ class App:
         return sources_of(
             Configured(
                 self.home,
-                Path(path.removeprefix("/").partition("?")[0]) if dialect.startswith("sqlite") else None,
+                Path(unquote(path.removeprefix("/").partition("?")[0])) if dialect.startswith("sqlite") else None,
                 dialect.partition("+")[0],
                 self.state.path,
                 settings.files,

@@ -9,7 +9,7 @@ from typing import Protocol
 from guard.access import recovery, totp
 from guard.access.enrolment import Enrolment, Member
 from guard.access.factor import Factors
-from guard.access.gate import Asked, Asker, Books, Gate
+from guard.access.gate import Asked, Asker, Books, Gate, Way
 from guard.access.grants import Grants
 from guard.access.pending import Request, Requests, Stage, stage
 from guard.access.people import People, Person
@@ -31,6 +31,11 @@ class Planned(Protocol):
     @property
     def lines(self) -> tuple[str, ...]:
         """What will be done, in words and counts."""
+        ...
+
+    @property
+    def beyond(self) -> tuple[str, ...]:
+        """Why no standing approval covers it; empty when one may."""
         ...
 
 
@@ -174,13 +179,13 @@ class Access:
 
     def allow(  # noqa: PLR0913  # the door hands over what it knows of one action
         self, caller: Asker, name: str, level: Level, digest: str, plan: Planned, policy: bytes | None
-    ) -> None:
-        """Return when `caller` may do the action `name` now; a code is asked for where the level needs one.
+    ) -> Way:
+        """Return what lets `caller` do the action `name` now; a code is asked for where the level needs one.
 
         `digest` binds action, arguments, plan and person; `policy` is what a standing approval would cover. Raises
         DeniedError whose `reason` is a `Refusal`; WaitingError for a dual action that waits; ClockError.
         """
-        self._gate.allow(caller, Asked(name, level, digest, plan.lines, policy))
+        return self._gate.allow(caller, Asked(name, level, digest, plan.lines, policy, plan.beyond))
 
     def settle(self, tx: Tx, digest: str, who: PrincipalId) -> None:
         """End the request of a dual action that was carried out: another time waits again."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Protocol
 
+from guard.access import recovery
 from guard.access.factor import Factors
 from guard.access.grants import Grants
 from guard.access.pending import Request, Requests, Stage, stage
@@ -39,6 +41,16 @@ class Asker(Protocol):
         ...
 
 
+class Way(StrEnum):
+    """What let somebody through: the fact `gate` of the entry an action begins with."""
+
+    OPEN = "open"
+    ROLE = "role"
+    STANDING = "standing"
+    CODE = "code"
+    RECOVERY = "recovery code"
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What is asked for: the action, its digest (arguments, plan and person included), the plan in words."""
@@ -49,6 +61,8 @@ class Asked:
     lines: tuple[str, ...]
     policy: bytes | None
     """The policy whose standing approval would let a service do it; None: no service ever may."""
+    beyond: tuple[str, ...] = ()
+    """Why this plan is above the limit of any standing approval; empty: it is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +85,8 @@ class Gate:
         self._clock = clock
         self._books = books
 
-    def allow(self, caller: Asker, asked: Asked) -> None:
-        """Return when `caller` may do what is asked, after asking for a code where one is needed.
+    def allow(self, caller: Asker, asked: Asked) -> Way:
+        """Return what lets `caller` do what is asked, after asking for a code where one is needed.
 
         Raises DeniedError with a reason, WaitingError for a dual action that was put down to wait.
         """
@@ -81,18 +95,16 @@ class Gate:
         if service is None:
             self._require_person(who)
         if asked.level is Level.OPEN:
-            return
+            return Way.OPEN
         if service is not None:
-            self._allow_service(service, asked)
-            return
+            return self._allow_service(service, asked)
         if not self._policy.role.of(who.role).may(asked.action, asked.level):
             raise refused(
                 Refusal.ROLE,
                 f"the role {who.role} may not do {asked.action}",
                 "policies/access.toml says which roles may; `guard access list` says who has them",
             )
-        if asked.level in {Level.PRIVILEGED, Level.DUAL}:
-            self._step_up(caller, asked)
+        return Way.ROLE if asked.level is Level.ROUTINE else self._step_up(caller, asked)
 
     def _require_person(self, who: Principal) -> None:
         with self._state.read() as tx:
@@ -100,9 +112,9 @@ class Gate:
         if person is None or person.role is not who.role:
             raise refused(Refusal.UNKNOWN, f"{who.id} is nobody guard knows", "`guard access list` shows who is")
 
-    def _allow_service(self, rule: ServiceRule, asked: Asked) -> None:
+    def _allow_service(self, rule: ServiceRule, asked: Asked) -> Way:
         if asked.level is Level.ROUTINE and matches(asked.action, rule.routine):
-            return
+            return Way.ROLE
         if asked.level is not Level.PRIVILEGED or not matches(asked.action, rule.standing):
             raise refused(
                 Refusal.ROLE,
@@ -117,14 +129,21 @@ class Gate:
                 f"no standing approval lets a service do {asked.action} under the policy as it is now",
                 f"a person gives one with `guard access grant {asked.action}`",
             )
+        if asked.beyond:
+            raise refused(
+                Refusal.OVER_LIMIT,
+                f"{asked.action} is above the limit of its standing approval: {'; '.join(asked.beyond)}",
+                "a person looks at the plan and carries it out with a code",
+            )
+        return Way.STANDING
 
-    def _step_up(self, caller: Asker, asked: Asked) -> None:
+    def _step_up(self, caller: Asker, asked: Asked) -> Way:
         """Show the plan, ask for a code, and turn it into a grant for exactly this, spent at once."""
         if caller.ask is None:
             raise refused(
                 Refusal.NO_CODE,
                 "no terminal to ask for a code",
-                "run it on a terminal, or give a standing approval with `guard access grant`",
+                "run it on a terminal; no option and no variable takes a code",
             )
         if asked.level is Level.DUAL:
             self._refuse_early(asked)
@@ -143,6 +162,7 @@ class Gate:
         self._state.write(
             lambda tx: self._books.grants.spend(tx, given, caller.who.id, asked.digest, self._clock.now())
         )
+        return Way.RECOVERY if recovery.looks_like_code(recovery.plain(typed)) else Way.CODE
 
     def _given(self, tx: Tx, who: Principal, asked: Asked) -> str | Request:
         """Turn a code that was taken into a grant; or, for a dual action, into a request where none is ready."""

@@ -15,6 +15,7 @@ class Refusal(StrEnum):
     ROLE = "role"
     UNKNOWN = "unknown principal"
     NO_APPROVAL = "no approval"
+    OVER_LIMIT = "over limit"
     WAITS = "waits"
 
 

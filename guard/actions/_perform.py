@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -28,6 +29,8 @@ class Plan:
     facts: Mapping[str, Json] = field(default_factory=dict)
     payload: object = None
     """The room's own plan, handed back to the work; not part of the digest."""
+    beyond: tuple[str, ...] = ()
+    """Why no standing approval covers it, whatever the policy: a person has to look. Empty: one may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ class Action(Generic[R]):
     work: Callable[[App, Task], Outcome[R]]
     plan: Callable[[App, Mapping[str, Json]], Plan] | None = None
     holds: tuple[str, ...] = ()
-    standing: Callable[[App, Mapping[str, Json]], bytes] | None = None
+    standing: Callable[[App], bytes] | None = None
     """The policy bytes whose standing approval lets a service do this (night jobs), if any."""
 
 
@@ -104,19 +107,20 @@ def perform(app: App, caller: Caller, action: Action[R], **args: Json) -> R:
         canon.json_bytes({"action": action.name, "args": args, "plan": plan.facts, "who": caller.who.id}),
     )
     begun = Event(action.name, Ending.BEGUN, caller.who.id, app.new_run(), action.activity, digests={"action": digest})
-    try:
-        with app.hold(action.holds, caller.wait, action.name):
-            policy = action.standing(app, args) if action.standing else None  # busy is said before a code is spent
-        app.access.allow(caller, action.name, action.level, digest, plan, policy)
-    except (DeniedError, WaitingError) as error:
-        facts = {"reason": error.reason} if error.reason else {}
-        app.record(_nothing, replace(begun, ending=Ending.DENIED, facts=facts))
-        raise
-    except BaseException:
-        app.record(_nothing, begun.ended(Ending.GATE_FAILED))
-        raise
-    with app.hold(action.holds, caller.wait, action.name):
-        app.record(_nothing, begun)
+    with ExitStack() as held:
+        try:
+            with app.hold(action.holds, caller.wait, action.name):
+                policy = action.standing(app) if action.standing else None  # busy is said before a code is spent
+            gate = app.access.allow(caller, action.name, action.level, digest, plan, policy)
+            held.enter_context(app.hold(action.holds, caller.wait, action.name))
+        except (DeniedError, WaitingError) as error:
+            facts = {"reason": error.reason} if error.reason else {}
+            app.record(_nothing, replace(begun, ending=Ending.DENIED, facts=facts))
+            raise
+        except BaseException:
+            app.record(_nothing, begun.ended(Ending.GATE_FAILED))
+            raise
+        app.record(_nothing, replace(begun, facts={"gate": gate}))
         return _work(app, action, Task(args, plan, begun.run, caller.who, caller.progress), begun)
 
 
@@ -134,7 +138,8 @@ def _work(app: App, action: Action[R], task: Task, begun: Event) -> R:
         app.record(lambda tx: _remember(app, action, outcome, done, tx), done)
     except BaseException as error:
         ending = Ending.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Ending.FAILED
-        app.record(_nothing, replace(begun, ending=ending, facts={"error": type(error).__name__}))
+        if any(run.run == begun.run for run in app.state.open_runs()):  # else its end was written before this came
+            app.record(_nothing, replace(begun, ending=ending, facts={"error": type(error).__name__}))
         raise
     return outcome.result
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from guard.errors import UnavailableError
+from guard.errors import GuardError
 from guard.events import Activity, Ending, Event
 
 if TYPE_CHECKING:
@@ -18,13 +18,14 @@ IN_SHOP = ("fields.", "retention.")
 def resolve(app: App) -> tuple[Event, ...]:
     """Record the end of every run that was killed, and return the events.
 
-    A run whose shop does not answer stays open: what became of it is not known yet.
+    A run whose shop does not answer, or cannot be read, stays open: what became of it is not known yet, and whatever
+    mends the shop must not wait for that.
     """
     events = []
     for run in app.state.stale_runs():
         try:
             fate, rows = _fate(app, run)
-        except UnavailableError:
+        except GuardError:
             continue
         event = Event(
             run.what, Ending.RESOLVED, run.who, run.run, Activity.API_UPDATE, counts={"rows": rows}, facts={"was": fate}

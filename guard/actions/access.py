@@ -68,7 +68,7 @@ def _policy(app: App, name: str) -> bytes:
             f"{name} is nothing a standing approval can be given for",
             hint=f"it can for: {', '.join(sorted(known)) or 'nothing'}",
         )
-    return standing(app, {})
+    return standing(app)
 
 
 def _grant(app: App, task: Task) -> Outcome[str]:

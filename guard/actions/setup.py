@@ -1,7 +1,7 @@
 """Set guard up for a shop: folder, root key, key hierarchy, recovery kit, first administrator, entry 0, first anchor.
 
 The one thing that cannot go through `perform`: before it there is nobody who could be allowed. It happens once a folder
-and is entry 0 of the ledger. What fails half-way leaves nothing behind.
+and is entry 0 of the ledger. What fails half-way leaves nothing behind, and takes nothing away that it did not make.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,9 +62,11 @@ folder = "reports"
 """
 
 PACKAGE = Path(__file__).parent.parent
-FOLDERS = ("keys", "var")
-COPIED = ("policies", "runbooks")
 KIT = "recovery-kit"
+PRIVATE = ("keys", "var", KIT)
+COPIED = ("policies", "runbooks")
+ANCHORS = "anchors"
+IGNORED = "keys/\nvar/\nrecovery-kit/\nreports/\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ class Answers:
     admin_name: str
     os_user: str
     root: str = "file"
-    passphrase: str | None = None
+    passphrase: str | None = field(default=None, repr=False)
     backup_folder: str = "backups"
     demo: bool = False
 
@@ -88,7 +91,7 @@ class Made:
     config: Path
     store_id: str
     vkey: str
-    recovery_codes: tuple[str, ...]
+    recovery_codes: tuple[str, ...] = field(repr=False)
     shares: tuple[Path, ...] = field(default=())
 
 
@@ -101,26 +104,17 @@ def set_up(home: Path, answers: Answers, clock: Clock, enrol: Enrol) -> Made:
     config = home / "guard.toml"
     if config.exists():
         raise ConfigError(f"{config} exists: guard is set up here already", hint="guard status shows how it stands")
-    before = set(home.iterdir()) if home.exists() else None
+    scaffold = _Scaffold(home)
     try:
+        scaffold.build(answers)
         return _set_up(home, answers, clock, enrol)
     except BaseException:
-        _undo(home, before)
+        scaffold.undo()
         raise
 
 
-def _undo(home: Path, before: set[Path] | None) -> None:
-    """Remove what a failed set-up made, and nothing that was there before."""
-    if before is None:
-        shutil.rmtree(home, ignore_errors=True)
-        return
-    for path in set(home.iterdir()) - before:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
 def _set_up(home: Path, answers: Answers, clock: Clock, enrol: Enrol) -> Made:
-    config = _scaffold(home, answers)
-    app = App.open(config, clock)
+    app = App.open(home / "guard.toml", clock)
     try:
         kit = _make_keys(app, answers)
         _ = app.ledger
@@ -133,35 +127,88 @@ def _set_up(home: Path, answers: Answers, clock: Clock, enrol: Enrol) -> Made:
         for anchor in app.ledger.anchors:
             anchor.create()
         app.ledger.anchor()
-        (home / KIT).mkdir(mode=0o700)
         shares = recovery.write_shares(kit, home / KIT)
     except BaseException:
         app.close()
         raise
-    return Made(app, config, str(app.state.store_id), app.ledger.vkey, codes, shares)
+    return Made(app, home / "guard.toml", str(app.state.store_id), app.ledger.vkey, codes, shares)
 
 
-def _scaffold(home: Path, answers: Answers) -> Path:
-    """Make the folder with its settings, policies and runbooks."""
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        for name in FOLDERS:
-            (home / name).mkdir(mode=0o700)
-        for name in COPIED:
-            shutil.copytree(PACKAGE / name, home / name)
-        config = home / "guard.toml"
-        config.write_text(_settings_text(answers))
-        (home / ".gitignore").write_text("keys/\nvar/\nrecovery-kit/\nreports/\n")
-    except FileExistsError as error:
-        raise ConfigError(f"{error.filename} exists already", hint="run guard init in a new, empty folder") from error
-    except OSError as error:
-        raise ConfigError(f"cannot write {error.filename}: {error.strerror}") from error
-    return config
+class _Scaffold:
+    """The folder with its settings, policies and runbooks. Each part is made new, so that its maker may remove it.
+
+    Others may be at work in the folder meanwhile: the shop itself, a person, a second `guard init`.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._around: list[Path] = []
+        """The folder and those above it that were not there."""
+        self._inside: list[Path] = []
+
+    def build(self, answers: Answers) -> None:
+        """Make everything that needs no key. Raises ConfigError when a part is there already or cannot be written."""
+        try:
+            for folder in reversed((self._home, *self._home.parents)):
+                if not folder.exists():
+                    folder.mkdir(mode=0o755)
+                    self._around.append(folder)
+            for name in PRIVATE:
+                self._folder(name, 0o700)
+            for name in COPIED:
+                self._copy(name)
+            self._folder(ANCHORS, 0o755)
+            self._file("guard.toml", _settings_text(answers))
+            self._file(".gitignore", IGNORED)
+        except FileExistsError as error:
+            raise ConfigError(
+                f"{error.filename} exists already", hint="run guard init in a new, empty folder"
+            ) from error
+        except OSError as error:
+            raise ConfigError(f"cannot write {error.filename or self._home}: {error.strerror}") from error
+
+    def undo(self) -> None:
+        """Remove what was made here; of the folders around it, those in which nothing else lies by now."""
+        for path in self._inside:
+            with suppress(OSError):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for path in reversed(self._around):
+            with suppress(OSError):
+                path.rmdir()
+
+    def _folder(self, name: str, mode: int) -> Path:
+        path = self._home / name
+        path.mkdir(mode=mode)
+        self._inside.append(path)
+        return path
+
+    def _file(self, name: str, text: str) -> None:
+        path = self._home / name
+        with path.open("x", encoding="utf-8") as file:
+            self._inside.append(path)
+            file.write(text)
+        path.chmod(0o644)
+
+    def _copy(self, name: str) -> None:
+        """Copy a folder of the package; whatever modes it has there, its owner and nobody else may write the copy."""
+        folder, source = self._folder(name, 0o755), PACKAGE / name
+        for each in sorted(source.rglob("*")):
+            path = folder / each.relative_to(source)
+            if each.is_dir():
+                path.mkdir(mode=0o755)
+            else:
+                path.write_bytes(each.read_bytes())
+                path.chmod(0o644)
 
 
 def _settings_text(answers: Answers) -> str:
-    texts = {name: json.dumps(text, ensure_ascii=False) for name, text in _named(answers).items()}
+    texts = {name: _toml(text) for name, text in _named(answers).items()}
     return SETTINGS.format(**texts)
+
+
+def _toml(text: str) -> str:
+    """Return a TOML string: JSON's, but for the one control character that JSON leaves as it is."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _named(answers: Answers) -> dict[str, str]:

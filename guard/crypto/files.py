@@ -14,11 +14,11 @@ def write_new(path: Path, text: str) -> None:
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        raise InterlockError(f"{path} exists and is not overwritten", hint="Move it away, or name another.") from None
+        raise InterlockError(f"{path} exists and is not overwritten", hint="move it away, or name another") from None
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}") from None
     try:
-        with os.fdopen(handle, "w") as file:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -26,6 +26,9 @@ def write_new(path: Path, text: str) -> None:
     except OSError as error:
         path.unlink(missing_ok=True)
         raise ConfigError(f"cannot write {path}: {error.strerror}") from None
+    except BaseException:  # Ctrl-C: half a secret would stand in the way of the next try
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _sync_folder(folder: Path) -> None:

@@ -211,7 +211,7 @@ class Keyring:
         if not compare_digest(_kit_tag(self._state.store_id, self._kek, kit.public), kit.tag):
             raise TamperedError(
                 "the recovery kit's public key in state is not the one that was put there",
-                hint="guard keys recovery make replaces it with a new kit's.",
+                hint="`guard keys recovery make` replaces it with a new kit's",
             )
         return kit.public
 
@@ -243,7 +243,7 @@ def _kek_row(state: State) -> Row:
     with state.read() as tx:
         row = store.newest(tx, KEK)
     if row is None:
-        raise InterlockError("this store has no keys yet", hint="guard init makes them.")
+        raise InterlockError("this store has no keys yet", hint="`guard init` makes them")
     return row
 
 

@@ -108,7 +108,7 @@ def combine(texts: Sequence[str]) -> bytes:
         kits = ", ".join(f"share {share.number} of kit {share.kit}" for share in read)
         raise ConfigError(f"these shares belong to different kits: {kits}")
     if len({share.number for share in read}) < 2:  # 2 of 3
-        raise ConfigError("two different shares of the kit are needed", hint="Each share carries its number, 1 to 3.")
+        raise ConfigError("two different shares of the kit are needed", hint="each share carries its number, 1 to 3")
     first, second = ((share.number, share.secret) for share in read[:2])
     private = shares.join(first, second)
     if kit_id(public_of(private)) != read[0].kit:
@@ -161,5 +161,5 @@ def belongs(private: bytes, public: bytes) -> None:
     if public_of(private) != public:
         raise DeniedError(
             f"these are shares of kit {kit_id(public_of(private))}; this store seals to kit {kit_id(public)}",
-            hint="A newer kit replaced this one; find its shares.",
+            hint="a newer kit replaced this one; find its shares",
         )

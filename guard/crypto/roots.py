@@ -39,19 +39,22 @@ class Argon2Params:
         if not within or len(self.salt) != 16:
             raise InterlockError(
                 f"Argon2id parameters out of bounds: {self.memory} KiB, {self.passes} passes, {self.lanes} lanes",
-                hint="They lie in guard's state and were changed there; restore it from a backup.",
+                hint="they lie in guard's state and were changed there; restore it from a backup",
             )
 
 
 def from_passphrase(text: str, params: Argon2Params) -> bytes:
     """Return the root key of a passphrase.
 
-    Raises InterlockError for parameters out of bounds, ConfigError for an empty passphrase.
+    Raises InterlockError for parameters out of bounds, ConfigError for an empty passphrase or one that is no UTF-8.
     """
     params.check()
     if not text:
         raise ConfigError("the passphrase is empty")
-    raw = unicodedata.normalize("NFC", text).encode()
+    try:
+        raw = unicodedata.normalize("NFC", text).encode()
+    except UnicodeEncodeError:
+        raise ConfigError("the passphrase is not UTF-8 text", hint="check the terminal's character set") from None
     kdf = Argon2id(
         salt=params.salt, length=SIZE, iterations=params.passes, lanes=params.lanes, memory_cost=params.memory
     )
@@ -79,13 +82,15 @@ def read_file(path: Path) -> bytes:
             status = os.fstat(file.fileno())
             raw = file.read(4096)
     except OSError as error:
-        raise ConfigError(f"cannot read the key file {path}: {error.strerror}") from None
+        raise ConfigError(
+            f"cannot read the key file {path}: {error.strerror}", hint="runbooks/lost-root-key.md says what to do"
+        ) from None
     if not S_ISREG(status.st_mode) or status.st_mode & 0o077:
         raise DeniedError(f"others may read or change the key file {path}", hint=f"chmod 600 {path}")
     try:
         return _parse(raw.decode("ascii"))
     except ValueError:
-        raise ConfigError(f"{path} is not a root key file", hint=f"It is one line that begins {_MAGIC}") from None
+        raise ConfigError(f"{path} is not a root key file", hint=f"it is one line that begins {_MAGIC}") from None
 
 
 def _parse(text: str) -> bytes:

@@ -57,7 +57,7 @@ class Verifier:
         except ValueError:
             raise ConfigError(
                 "this is not an Ed25519 verifier key",
-                hint="It is one line: name+key id+base64, as `guard init` prints it.",
+                hint="it is one line: name+key id+base64, as `guard init` prints it",
             ) from None
         return cls(name, bytes.fromhex(key_id), public)
 

@@ -73,7 +73,7 @@ def unwrap(store_id: UUID, wrapped: bytes, sheet: Key, parent: Key) -> Key:
         if parent.id == ROOT_ID:
             raise DeniedError(
                 "this root key does not open the KEK",
-                hint="Give the key file or passphrase of this store; without it, use `guard keys recovery use`.",
+                hint="give the key file or passphrase of this store; without it, use `guard keys recovery use`",
             ) from None
         raise TamperedError(f"key {sheet.id:010x} ({sheet.purpose}) does not open under its parent") from None
     return Key(sheet.id, sheet.purpose, sheet.version, material)

@@ -4,6 +4,7 @@ A control passes only with entries that prove it; without any it is "not evaluat
 score: adding claims up would hide the one that failed.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -191,8 +192,17 @@ def _access(evidence: Evidence, _: Promises) -> Finding:
         return Finding(
             Result.NOT_SATISFIED, (f"acted without a recorded second factor: {names}",), _numbers(*strangers)
         )
-    people = len({act.who for act in acted})
-    said = (f"people who acted: {people}, each with a recorded second factor", f"attempts refused: {len(refused)}")
+    begun = [act for act in evidence.period if act.first.outcome is Ending.BEGUN]
+    if silent := [act for act in begun if "gate" not in act.first.facts]:
+        return Finding(
+            Result.NOT_SATISFIED, (f"acts that do not say what let them through: {len(silent)}",), _numbers(*silent)
+        )
+    gates = Counter(act.first.facts["gate"] for act in begun)
+    said = (
+        f"people who acted: {len({act.who for act in acted})}, each with a recorded second factor",
+        f"acts by what let them through: {', '.join(f'{gate} {count}' for gate, count in sorted(gates.items()))}",
+        f"attempts refused: {len(refused)}",
+    )
     return Finding(Result.SATISFIED, said, _numbers(*given, *refused))
 
 
@@ -268,7 +278,8 @@ CONTROLS = (
     Control(
         "access",
         "Everybody who acted had a second factor of their own",
-        "Everybody who acted in the period was enrolled by an entry before; who was refused is recorded.",
+        "Everybody who acted in the period was enrolled by an entry before; each act that began says what let it "
+        "through (code, recovery code, standing approval, role, open to all known); who was refused is recorded.",
         clauses.ACCESS,
         _access,
     ),

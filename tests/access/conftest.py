@@ -27,6 +27,7 @@ class Words:
     """A plan in words."""
 
     lines: tuple[str, ...] = ("delete 12 rows of Customer",)
+    beyond: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -87,8 +88,8 @@ class House:
 
     def allow(
         self, at: At, name: str = "fields.encrypt", level: Level = Level.PRIVILEGED, digest: str = "d" * 64
-    ) -> None:
-        self.access.allow(at, name, level, digest, Words(), None)
+    ) -> str:
+        return self.access.allow(at, name, level, digest, Words(), None)
 
     def why(self, at: At, name: str = "fields.encrypt", level: Level = Level.PRIVILEGED, digest: str = "d" * 64) -> str:
         """Return the reason for which `allow` refuses; "" when it lets through."""

@@ -1,11 +1,14 @@
 """Through the door of a real guard folder: what passes, what is refused, and the word the ledger keeps for it."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from msgspec import structs
+from sqlalchemy import text
 
 from guard.access import Enrolment, code_at
 from guard.actions import Action, Caller, Outcome, Plan, Task, perform
@@ -14,8 +17,10 @@ from guard.actions.setup import Answers, set_up
 from guard.app import App
 from guard.audit import Query
 from guard.clock import SteppedClock
+from guard.config import Secret
+from guard.config.settings import ShopSettings
 from guard.errors import BusyError, ConfigError, DeniedError, InterlockError, WaitingError
-from guard.events import Activity, Ending, Level, Principal, PrincipalId, Role
+from guard.events import Activity, Ending, Event, Level, Principal, PrincipalId, Role
 from tests.access.conftest import STEP
 
 DAY = timedelta(days=1)
@@ -73,7 +78,7 @@ def plan(app: App, args: object) -> Plan:
 
 
 def action(level: Level, name: str = "test.touch") -> Action[str]:
-    standing = (lambda app, args: b"policy 1") if level is Level.PRIVILEGED else None
+    standing = (lambda app: b"policy 1") if level is Level.PRIVILEGED else None
     return Action(name, level, Activity.API_UPDATE, touch, plan, standing=standing)
 
 
@@ -148,7 +153,84 @@ def test_a_code_carries_one_action_with_its_arguments(folder: Folder) -> None:
     with pytest.raises(DeniedError):
         perform(folder.app, Caller(folder.app.access.person_of("ada"), lambda _: used), action(Level.PRIVILEGED), n=2)
     assert folder.app.state.meta.get("touched") == "1"
-    assert folder.outcomes("test.touch") == ["begun", "done", "denied used code"]
+    assert folder.outcomes("test.touch") == ["begun code", "done", "denied used code"]
+
+
+def test_the_entry_an_action_begins_with_says_what_let_it_through(folder: Folder) -> None:
+    """So that the ledger alone shows, for each privileged act, by which proof it was allowed."""
+    daemon = Caller(folder.app.access.service("daemon"))
+    perform(folder.app, Caller(folder.caller().who), action(Level.OPEN))
+    perform(folder.app, daemon, action(Level.ROUTINE, "backup.run"))
+    perform(folder.app, folder.caller(), action(Level.PRIVILEGED))
+    perform(folder.app, folder.caller(ask=lambda _: folder.recovery[0]), action(Level.PRIVILEGED))
+    perform(folder.app, folder.caller(), GRANT, what="retention.run")
+    policy = declared()["retention.run"].standing
+    perform(folder.app, daemon, replace(action(Level.PRIVILEGED, "retention.run"), standing=policy))
+    begun = [each for each in folder.app.ledger.list(Query(), 100) if each.outcome is Ending.BEGUN]
+    assert [each.facts["gate"] for each in begun] == ["open", "role", "code", "recovery code", "code", "standing"]
+
+
+def test_a_service_above_the_limit_is_recorded_as_that(folder: Folder) -> None:
+    perform(folder.app, folder.caller(), GRANT, what="retention.run")
+    much = Plan(("touch all",), beyond=("orders: too many",))
+    night = replace(
+        action(Level.PRIVILEGED, "retention.run"),
+        plan=lambda app, args: much,
+        standing=declared()["retention.run"].standing,
+    )
+    with pytest.raises(DeniedError, match="orders: too many"):
+        perform(folder.app, Caller(folder.app.access.service("daemon")), night)
+    assert folder.outcomes("retention.run") == ["denied over limit"]
+    assert perform(folder.app, folder.caller(), night) == "touched"
+
+
+def test_a_place_taken_while_a_code_was_typed_is_recorded(folder: Folder) -> None:
+    held = ExitStack()
+
+    def slow(_: str) -> str:
+        held.enter_context(folder.app.hold(("shop",), timedelta()))
+        return folder.code()
+
+    with held, pytest.raises(BusyError):
+        perform(folder.app, folder.caller(ask=slow), replace(action(Level.PRIVILEGED), holds=("shop",)))
+    assert folder.outcomes("test.touch") == ["gate failed"]
+    perform(folder.app, folder.caller(), replace(action(Level.PRIVILEGED), holds=("shop",)))
+
+
+def test_an_interrupt_after_the_end_was_written_writes_no_second_end(folder: Folder) -> None:
+    """Ctrl-C that comes when the commit has landed: what is done stays done."""
+    dialect = folder.app.state.database.writer.dialect
+    commit, armed = dialect.do_commit, []
+
+    def landed(connection: object) -> None:
+        commit(connection)  # type: ignore[arg-type]  # the driver's
+        if armed:
+            raise armed.pop()
+
+    def work(app: App, task: Task) -> Outcome[str]:
+        armed.append(KeyboardInterrupt())
+        return touch(app, task)
+
+    dialect.do_commit = landed  # type: ignore[method-assign]
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            perform(folder.app, folder.caller(), replace(action(Level.PRIVILEGED), work=work))
+    finally:
+        dialect.do_commit = commit  # type: ignore[method-assign]
+    assert folder.outcomes("test.touch") == ["begun code", "done"]
+    assert folder.app.state.meta.get("touched") == "0"
+    assert folder.app.state.open_runs() == ()
+
+
+def test_a_killed_run_whose_shop_cannot_be_asked_does_not_stop_what_would_mend_it(folder: Folder) -> None:
+    lost = Event("fields.encrypt", Ending.BEGUN, folder.caller().who.id, folder.app.new_run())
+    folder.app.record(lambda tx: None, lost)
+    folder.app.state.write(lambda tx: tx.execute(text("UPDATE run_open SET started = 'long ago'")))
+    folder.app.settings = structs.replace(
+        folder.app.settings, shop=ShopSettings(url=Secret(env="GUARD_TEST_URL_THAT_IS_NOT_SET"))
+    )
+    assert perform(folder.app, folder.caller(), action(Level.PRIVILEGED, "backup.restore")) == "touched"
+    assert [each.run for each in folder.app.state.stale_runs()] == [lost.run]
 
 
 def test_a_dual_action_waits_a_day_is_done_once_and_then_waits_again(folder: Folder) -> None:
@@ -161,7 +243,7 @@ def test_a_dual_action_waits_a_day_is_done_once_and_then_waits_again(folder: Fol
     assert perform(folder.app, folder.caller(), dual, n=1) == "touched"
     with pytest.raises(WaitingError):
         perform(folder.app, folder.caller(), dual, n=1)
-    assert folder.outcomes("test.touch") == ["denied waits", "denied waits", "begun", "done", "denied waits"]
+    assert folder.outcomes("test.touch") == ["denied waits", "denied waits", "begun code", "done", "denied waits"]
 
 
 @pytest.mark.parametrize("error", [InterlockError("no space"), KeyboardInterrupt()])
@@ -189,7 +271,7 @@ def test_a_dual_action_that_was_done_in_part_may_be_gone_on_with(folder: Folder)
     folder.clock.step(DAY)
     for _ in range(2):
         perform(folder.app, folder.caller(), dual)
-    assert folder.outcomes("test.touch")[1:] == ["begun", "partly", "begun", "partly"]
+    assert folder.outcomes("test.touch")[1:] == ["begun code", "partly", "begun code", "partly"]
 
 
 def test_a_dual_action_that_found_its_place_taken_keeps_its_turn(folder: Folder) -> None:

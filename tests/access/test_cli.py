@@ -97,7 +97,7 @@ def test_what_waits_is_listed_and_refused(folder: Folder, capsys: pytest.Capture
 
 def test_refusing_asks_first(folder: Folder) -> None:
     waiting = wipe(folder)
-    assert folder.guard("access", "refuse", waiting) == 130
+    assert folder.guard("access", "refuse", waiting) == 2, "there is nobody to ask"
     assert "access.refuse" not in str(folder.outcomes("access.refuse"))
 
 
@@ -193,7 +193,7 @@ def test_a_person_is_added_on_a_terminal_and_no_code_is_echoed(folder: Folder) -
     assert "take in Bob, OS user bob, as ops" in terminal.said
     assert len(re.findall(r"^  [A-Z2-7]{4}(?:-[A-Z2-7]{4}){3}\r?$", terminal.said, re.MULTILINE)) == 10
     assert folder.recovery[0] not in terminal.said
-    assert folder.outcomes("access.add") == ["begun", "done ops"]
+    assert folder.outcomes("access.add") == ["begun recovery code", "done ops"]
 
 
 def test_a_wrong_code_on_a_terminal_ends_with_10_and_is_recorded(folder: Folder) -> None:
@@ -209,4 +209,11 @@ def test_a_code_in_real_time_approves_a_night_job(folder: Folder) -> None:
     terminal.answer("Code: ", lambda: code_at(folder.secret, CLOCK.now() + STEP))  # this step went with the enrolment
     assert terminal.end() == 0
     assert "SHA-256" in terminal.said
-    assert folder.outcomes("access.grant") == ["begun", "done"]
+    assert folder.outcomes("access.grant") == ["begun code", "done"]
+
+
+def test_ctrl_d_where_a_code_is_asked_for_is_an_interrupt(folder: Folder) -> None:
+    terminal = Terminal(folder, "access", "add", "Bob", "--os-user", "bob", "--role", "ops")
+    terminal.answer("The code it shows now: ", lambda: "\x04")
+    assert terminal.end() == 130
+    assert "unexpected" not in terminal.said

@@ -96,6 +96,14 @@ def test_a_code_asked_for_long_ago_is_one_of_then(house: House, ada: Phone) -> N
     assert house.why(at) == ""
 
 
+def test_it_says_what_let_somebody_through(house: House, ada: Phone) -> None:
+    assert house.allow(At(ada.who), "audit.list", Level.OPEN) == "open"
+    assert house.allow(At(ada.who), "backup.run", Level.ROUTINE) == "role"
+    assert house.allow(At(DAEMON), "backup.run", Level.ROUTINE) == "role"
+    assert house.allow(ada.at_door()) == "code"
+    assert house.allow(ada.at_door(ada.recovery[0].lower().replace("-", " "))) == "recovery code"
+
+
 @pytest.mark.parametrize(
     ("name", "level", "reason"),
     [

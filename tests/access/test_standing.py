@@ -45,6 +45,21 @@ def test_any_changed_byte_of_the_policy_ends_it(house: House, at: int, byte: int
     assert why(house, policy=changed) == ("" if changed == POLICY else "no approval")
 
 
+def test_a_plan_above_its_limit_waits_for_a_person_and_says_so(house: House, ada: Phone) -> None:
+    daemon, much = At(house.access.service("daemon")), Words(beyond=("orders: 30 rows are more than 1.0% of 100",))
+
+    def allow() -> str:
+        return house.access.allow(daemon, "retention.run", Level.PRIVILEGED, "d" * 64, much, POLICY)
+
+    with pytest.raises(DeniedError, match="no standing approval"):
+        allow()
+    give(house, ada)
+    with pytest.raises(DeniedError, match="above the limit of its standing approval: orders: 30 rows") as caught:
+        allow()
+    assert caught.value.reason == "over limit"
+    assert house.access.allow(ada.at_door(), "retention.run", Level.PRIVILEGED, "d" * 64, much, POLICY) == "code"
+
+
 def test_it_holds_for_no_other_action(house: House, ada: Phone) -> None:
     give(house, ada)
     with house.state.read() as tx:

@@ -54,3 +54,13 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         monkeypatch.undo()
         os.close(full)
     assert not (tmp_path / "secret").exists()
+
+
+def test_an_interrupt_leaves_no_half_file_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        files.write_new(tmp_path / "secret", "text")
+    assert list(tmp_path.iterdir()) == []

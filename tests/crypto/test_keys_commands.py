@@ -101,7 +101,7 @@ def test_the_proof_is_in_the_ledger_and_no_share_is(app: App, share_files: list[
 def test_shares_are_asked_for_on_a_terminal_only(app: App) -> None:
     result = run(app, "recovery", "test")
     assert isinstance(result.exception, ConfigError)
-    assert result.exception.hint == "Give --share-file FILE twice."
+    assert result.exception.hint == "give --share-file FILE twice"
 
 
 def test_one_share_is_not_enough(app: App, share_files: list[Path]) -> None:

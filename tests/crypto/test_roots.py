@@ -128,6 +128,11 @@ def test_the_bounds_themselves_are_accepted() -> None:
     Argon2Params(bytes(16), 1024 * 1024, 10, 16).check()
 
 
+def test_a_passphrase_that_is_no_text_is_refused_in_words() -> None:
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        roots.from_passphrase("caf\udce9 au lait", Argon2Params(bytes(16), **LEAST))
+
+
 def test_an_empty_passphrase_is_refused() -> None:
     with pytest.raises(ConfigError, match="empty"):
         roots.from_passphrase("", Argon2Params(bytes(16), **LEAST))

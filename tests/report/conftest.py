@@ -58,7 +58,8 @@ class Story:
 
     def do(self, what: str, *objects: str, ending: Ending = Ending.DONE, who: str = ANNA, **more: Mapping) -> None:
         """Write an act: begun, and a minute later its end."""
-        self.say(what, Ending.BEGUN, who=who, digests={"action": sha256(what.encode()).hexdigest()})
+        gate = {"gate": "role" if who.startswith("s-") else "code"}
+        self.say(what, Ending.BEGUN, who=who, digests={"action": sha256(what.encode()).hexdigest()}, facts=gate)
         self.wait(timedelta(minutes=1))
         self.say(what, ending, *objects, who=who, **more)
 

@@ -129,6 +129,20 @@ def test_a_person_without_a_recorded_second_factor_is_red(good_story):
     assert verdict.finding.reasons == ("acted without a recorded second factor: p-nobodyknows",)
 
 
+def test_every_act_says_what_let_it_through(good_story):
+    finding = judged(good_story)["access"].finding
+    assert "acts by what let them through: code 6, role 3" in finding.reasons
+
+
+def test_an_act_that_does_not_say_what_let_it_through_is_red(good_story):
+    good_story.say("keys.rotate", Ending.BEGUN)
+    good_story.say("keys.rotate")
+    verdict = judged(good_story)["access"]
+    assert verdict.result is Result.NOT_SATISFIED
+    assert verdict.finding.reasons == ("acts that do not say what let them through: 1",)
+    assert verdict.finding.entries == (len(good_story.entries) - 2, len(good_story.entries) - 1)
+
+
 def test_an_entry_that_goes_back_in_time_is_red(good_story):
     good_story.wait(-timedelta(days=9))
     good_story.say("audit.heartbeat")
