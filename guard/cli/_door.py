@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import click
 
 from guard.cli._output import drawn_progress, say
+from guard.errors import ConfigError
 
 if TYPE_CHECKING:
     from guard.actions import Action, Caller
@@ -63,8 +64,14 @@ class Door:
 
     def confirm(self, question: str) -> None:
         """Ask whether to go on, unless --yes was given; anything but yes ends the command."""
-        if not self.options["yes"]:
+        if self.options["yes"]:
+            return
+        try:
             click.confirm(question, abort=True, err=True)
+        except click.Abort:
+            if sys.stdin.isatty():
+                raise
+            raise ConfigError("nobody answered yes, and there is no terminal", hint="--yes goes on unasked") from None
 
 
 @contextmanager

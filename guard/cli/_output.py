@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
@@ -46,35 +48,73 @@ def show_json(value: Any) -> None:
 
 def say(text: str, *, error: bool = False) -> None:
     """Print talk: what happens, what to do next. It goes to stderr, red when it is an error."""
-    click.secho(text, err=True, fg="red" if error else None)
+    click.echo(click.style(text, fg="red") if error else text, err=True)
 
 
-def show_rows(rows: Sequence[Any], *, columns: Sequence[str] | None = None, as_json: bool | None = None) -> None:
-    """Print dataclasses or mappings as a table, or as JSON when --json was given."""
+def size(count: int) -> str:
+    """Return a number of bytes for people, e.g. "1.2 MiB"."""
+    value, unit = float(count), "B"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if value < 1024 or unit == "TiB":
+            break
+        value /= 1024
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def show_rows(rows: Sequence[Any], *, columns: Sequence[str] | None = None, empty: str = "nothing to show") -> None:
+    """Print dataclasses or mappings as a table of `columns`, or as JSON, whole, when --json was given.
+
+    No rows: says `empty`. On a terminal that is too narrow, a long last column goes below its row.
+    """
     context = click.get_current_context(silent=True)
-    if as_json or (as_json is None and context is not None and context.find_root().params.get("as_json")):
+    if context is not None and context.find_root().params.get("as_json"):
         show_json(rows)
-        return
-    flat = [plain(row) for row in rows]
-    names = list(columns or (flat[0] if flat else ()))
-    table = [[_cell(row.get(name)) for name in names] for row in flat]
-    widths = [max([len(name), *(len(line[at]) for line in table)]) for at, name in enumerate(names)]
-    for line in [names, *table] if names else []:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    elif not rows:
+        say(empty)
+    else:
+        shown = [
+            {each.name: getattr(row, each.name) for each in fields(row)} if is_dataclass(row) else row for row in rows
+        ]
+        names = list(columns or shown[0])
+        _print_table([names, *([_cell(row[name]) for name in names] for row in shown)])
+
+
+_LONG = 24
+"""Characters; what is longer is prose, and prose may be broken into lines."""
+
+
+def _print_table(lines: Sequence[Sequence[str]]) -> None:
+    """Print `lines`, the headings first, in columns."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    is_wide = room is not None and sum(widths) + 2 * (len(widths) - 1) > room and widths[-1] > _LONG
+    for line in lines:
+        cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
+        if not is_wide:
+            click.echo("  ".join(cells).rstrip())
+            continue
+        click.echo("  ".join(cells[:-1]).rstrip())
+        if line[-1] not in {"", "-"}:
+            click.echo(textwrap.fill(line[-1], room or 80, initial_indent="    ", subsequent_indent="    "))
 
 
 def _cell(value: Any) -> str:
     match value:
         case None:
-            return "-"
+            text = "-"
         case bool():
-            return "yes" if value else "no"
-        case list():
-            return ", ".join(map(_cell, value))
-        case dict():
-            return ", ".join(f"{key} {_cell(each)}" for key, each in value.items())
+            text = "yes" if value else "no"
+        case datetime():
+            text = f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
+        case Enum():
+            text = str(value.value)
+        case list() | tuple():
+            text = ", ".join(map(_cell, value))
+        case Mapping():
+            text = ", ".join(f"{key} {_cell(each)}" for key, each in value.items())
         case _:
-            return str(value)
+            text = str(value)
+    return text
 
 
 @contextmanager

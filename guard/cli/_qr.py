@@ -1,5 +1,6 @@
 """Draw a QR code on the terminal, for a phone to scan."""
 
+import sys
 from io import StringIO
 
 import click
@@ -13,7 +14,7 @@ _RESET = "\x1b[0m"
 def show_qr(text: str) -> None:
     """Draw `text` as a QR code on stderr in half blocks: about 23 lines for a TOTP secret."""
     for line in qr_lines(text):
-        click.echo(f"{_WHITE_ON_BLACK}{line}{_RESET}", err=True)
+        click.echo(f"{_WHITE_ON_BLACK}{line}{_RESET}", err=True, color=sys.stderr.isatty())  # with NO_COLOR too
 
 
 def qr_lines(text: str) -> list[str]:

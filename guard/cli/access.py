@@ -93,7 +93,8 @@ def requests(door: Door) -> None:
     \b
     Example: guard access requests
     """
-    show_rows(door.app.access.requests(), columns=("id", "kind", "action", "by", "at", "until"))
+    empty = "nothing waits, and no standing approval is in force"
+    show_rows(door.app.access.requests(), columns=("id", "kind", "action", "by", "at", "until"), empty=empty)
 
 
 @access.command()
@@ -109,4 +110,7 @@ def refuse(door: Door, id_: str) -> None:
 
     door.confirm(f"End {id_}?")
     door.perform(REFUSE, request=id_)
-    say(f"{id_} has ended")
+    if door.as_json:
+        show_json({"ended": id_})
+    else:
+        say(f"{id_} has ended")

@@ -9,10 +9,11 @@ import click
 from guard.cli._door import Door, pass_door
 from guard.cli._output import drawn_progress, say, show_json, show_rows
 from guard.cli._time import Time
+from guard.clock import stamp
 from guard.errors import Exit, UnanchoredError
 
 if TYPE_CHECKING:
-    from guard.audit import Verdict
+    from guard.audit import Entry, Verdict
 
 
 @click.group()
@@ -30,7 +31,7 @@ def audit() -> None:
 @click.option("--who", help="A principal id.")
 @click.option("--what", help='An action, e.g. "fields.encrypt".')
 @click.option("--outcome", help='How it ended, e.g. "denied".')
-@click.option("--run", help="The entries of one run, by its id.")
+@click.option("--run", help="The entries of one run, by its id; --json shows it.")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most the last so many.")
 @pass_door
 def list_(door: Door, /, limit: int, **fits: object) -> None:
@@ -42,7 +43,26 @@ def list_(door: Door, /, limit: int, **fits: object) -> None:
     from guard.audit import Query  # noqa: PLC0415  # keeps --help light
 
     entries = door.app.ledger.list(Query(**fits), limit)  # type: ignore[arg-type]  # click's names are the fields
-    show_rows(entries, columns=("n", "at", "who", "what", "outcome", "objects", "counts", "facts", "run"))
+    if door.as_json:
+        show_json(entries)
+    else:
+        show_rows([_row(entry) for entry in entries], empty="no entry fits")
+
+
+def _row(entry: Entry) -> dict[str, object]:
+    """Return what a line shows; counts and facts come last, as they may be long."""
+    parts = (
+        ", ".join(entry.objects),
+        *(f"{name} {each}" for name, each in (*entry.counts.items(), *entry.facts.items())),
+    )
+    return {
+        "n": entry.n,
+        "at": entry.at,
+        "who": entry.who,
+        "what": entry.what,
+        "outcome": entry.outcome,
+        "details": "; ".join(part for part in parts if part),
+    }
 
 
 @audit.command()
@@ -69,7 +89,7 @@ def verify(door: Door, /) -> int:
 
 
 def _show(verdict: Verdict) -> None:
-    click.echo(f"{_entries(verdict.size)} from {verdict.first.isoformat()} to {verdict.last.isoformat()}: consistent")
+    click.echo(f"{_entries(verdict.size)} from {stamp(verdict.first)} to {stamp(verdict.last)}: consistent")
     click.echo(f"root {verdict.root}; {verdict.checkpoints} kept checkpoints agree")
     for anchor in verdict.anchors:
         held = "nothing yet" if anchor.size is None else f"the first {_entries(anchor.size)}"
@@ -90,7 +110,11 @@ def checkpoint(door: Door, /) -> None:
     \b
     Example: guard audit checkpoint > /media/usb/guard.checkpoint
     """
-    click.echo(door.app.ledger.checkpoint(), nl=False)
+    note = door.app.ledger.checkpoint()
+    if door.as_json:
+        show_json({"checkpoint": note})
+    else:
+        click.echo(note, nl=False)
 
 
 @audit.command()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from guard.cli._door import Door, ask_code, pass_door, pass_unchecked_door
-from guard.cli._output import say, show_json, show_rows
+from guard.cli._output import say, show_json, show_rows, size
 from guard.errors import ConfigError, Exit, GuardError, InterlockError, TamperedError
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def list_(door: Door, stores: tuple[str, ...], share_files: tuple[Path, ...], as
     if door.as_json:
         show_json({"snapshots": rows, "failed": found.failed})
     else:
-        show_rows([_row(each) for each in rows])
+        show_rows([_row(each) for each in rows], empty="no snapshot yet: guard backup run makes one")
     return _ended(found.failed)
 
 
@@ -161,7 +161,7 @@ def restore(
     if door.as_json:
         show_json(done)
         return
-    say(f"{done.files} files, {done.bytes} bytes restored to {to}")
+    say(f"{done.files} files, {size(done.bytes)} restored to {to}")
     for path, said in done.checks.items():
         say(f"{path}: {'sound' if said == 'ok' else said}")
 
@@ -217,9 +217,9 @@ def prune(door: Door, stores: tuple[str, ...], dry_run: bool, large: bool) -> Ex
             "dropped": len(each.dropped),
             "late": len(each.late),
             "packs marked": len(each.to_mark),
-            "bytes marked": each.mark_bytes,
+            "bytes marked": each.mark_bytes if door.as_json else size(each.mark_bytes),
             "packs deleted": len(each.to_delete),
-            "bytes deleted": each.delete_bytes,
+            "bytes deleted": each.delete_bytes if door.as_json else size(each.delete_bytes),
         }
         for name, each in found.done.items()
     ]
@@ -247,10 +247,10 @@ def _summary(each: StoreRun) -> dict[str, object]:
         "store": each.store,
         "snapshot": each.snapshot[:12],
         "files": each.files,
-        "bytes": each.bytes,
-        "new": each.new,
-        "known": each.bytes - min(each.new, each.bytes),
-        "stored": each.stored,
+        "size": size(each.bytes),
+        "new": size(each.new),
+        "known": size(each.bytes - min(each.new, each.bytes)),
+        "stored": size(each.stored),
         "state": "partly" if each.partial else "whole",
     }
 
@@ -270,8 +270,8 @@ def _row(each: Listed) -> dict[str, object]:
         "state": each.state,
         "sources": each.sources,
         "files": each.files,
-        "bytes": each.bytes,
-        "stored": each.stored,
+        "size": size(each.bytes),
+        "stored": size(each.stored),
     }
 
 
@@ -286,7 +286,7 @@ def _show_verified(door: Door, done: Mapping[str, Verified]) -> None:
                 "read": "all data" if each.data else "structure",
                 "snapshots": each.snapshots,
                 "packs": each.packs,
-                "bytes": each.bytes,
+                "size": size(each.bytes),
                 "late": len(each.late),
                 "found": "sound" if each.is_sound else f"{len(each.findings)} findings",
             }
@@ -315,7 +315,7 @@ def _without_state(door: Door, store: str, share_files: tuple[Path, ...]) -> Bac
     if share_files:
         return door.app.backups.by_recovery(store, [read_share_file(path) for path in share_files])
     if not sys.stdin.isatty():
-        raise ConfigError("no terminal to ask for the passphrase", hint="Give --share-file FILE twice.")
+        raise ConfigError("no terminal to ask for the passphrase", hint="give --share-file FILE twice")
     return door.app.backups.by_passphrase(store, ask_code("Passphrase of the repository"))
 
 
@@ -331,5 +331,8 @@ def _restore_without_state(door: Door, args: Mapping[str, Json], share_files: tu
     """Restore where there is no ledger to record it in: the shares or the passphrase are the authority."""
     name = str(args["store"])
     backups = _without_state(door, name, share_files)
-    say("guard's state is lost: this restore is recorded nowhere")
-    return backups.restore(name, backups.plan_restore(name, str(args["snapshot"]), backups.wanted(args)))
+    plan = backups.plan_restore(name, str(args["snapshot"]), backups.wanted(args))
+    say("guard's state is lost: this restore is recorded nowhere. Write down who did it, when and why.")
+    for each in plan.not_covered:
+        say(f"not in the snapshot: {each}", error=True)
+    return backups.restore(name, plan)

@@ -15,12 +15,16 @@ from guard.errors import Exit
 if TYPE_CHECKING:
     from guard.breach import Standing
 
-COLUMNS = ("incident", "title", "status", "hours_left", "due", "due_here", "to")
+COLUMNS = ("incident", "status", "hours_left", "due", "due_here", "to", "title")
 
 
 @click.group()
 def breach() -> None:
-    """Handle a personal data breach against the 72-hour clock."""
+    """Handle a personal data breach against the 72-hour clock.
+
+    \b
+    Example: guard breach status
+    """
 
 
 @breach.command("open")
@@ -38,8 +42,8 @@ def open_(door: Door, /, **facts: str | None) -> None:
     TIME is written with its offset, as in 2026-01-05T10:15+01:00.
 
     \b
-    Example: guard breach open --title "Export sent to the wrong partner"
-               --detected 2026-01-05T09:40+01:00 --aware 2026-01-05T10:15+01:00
+    Example: guard breach open --title "Export sent to the wrong partner" \\
+               --detected 2026-01-05T09:40+01:00 --aware 2026-01-05T10:15+01:00 \\
                --reason "The partner confirmed that they opened it"
     """
     from guard.actions.breach import OPEN  # noqa: PLC0415  # keeps --help light
@@ -59,12 +63,11 @@ def open_(door: Door, /, **facts: str | None) -> None:
 def status(door: Door) -> Exit:
     """Show every clock that runs. Exits 3 when one is near its end or over.
 
+    \b
     Example: guard breach status --json
     """
     standing = door.app.breaches.status()
-    if not standing and not door.as_json:
-        say("no incident")
-    show_rows([row for each in standing for row in _rows(each)], columns=COLUMNS)
+    show_rows([row for each in standing for row in _rows(each)], columns=COLUMNS, empty="no incident")
     return Exit.FINDINGS if any(each.pressing for each in standing) else Exit.DONE
 
 
@@ -77,7 +80,7 @@ def _rows(standing: Standing) -> list[dict[str, Any]]:
             "to": clock.to,
             "status": clock.urgency,
             "hours_left": clock.hours_left,
-            "due": stamp(clock.due),
+            "due": clock.due,
             "due_here": _local(clock.due),
             "aware": stamp(standing.incident.aware),
             "next_reminder": clock.next_reminder,

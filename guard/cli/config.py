@@ -13,7 +13,11 @@ from guard.errors import ConfigError, Exit
 
 @click.group()
 def config() -> None:
-    """Check, show and document the configuration."""
+    """Check, show and document the configuration.
+
+    \b
+    Example: guard config check
+    """
 
 
 def _path() -> Path:
@@ -28,7 +32,9 @@ def check() -> int:
     Example: guard config check
     """
     path = _path()
-    problems = []
+    if not path.exists():
+        load_settings(path)  # says so, and what to do
+    problems, read = [], []
     folder = path.absolute().parent / "policies"
     try:
         folder = path.absolute().parent / load_settings(path).policies
@@ -36,15 +42,19 @@ def check() -> int:
         problems.append(str(error))
     for name, shape in POLICIES.items():
         if name == "catalog" and not (folder / "catalog.toml").exists():
-            say("policies/catalog.toml is not there yet: guard data scan proposes one")
+            say(f"{folder / 'catalog.toml'} is not there yet: guard data scan proposes one")
             continue
         try:
             load_policy(folder, name, shape)
+            read.append(name)
         except ConfigError as error:
             problems.append(str(error))
     if problems:
         raise ConfigError("\n".join(problems))
-    say(f"{path} and {len(POLICIES)} policies are in order")
+    if click.get_current_context().find_root().params["as_json"]:
+        show_json({"config": path.absolute(), "policies": read})
+    else:
+        say(f"{path} and {len(read)} policies are in order")
     return Exit.DONE
 
 

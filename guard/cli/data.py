@@ -67,7 +67,8 @@ def catalog(door: Door) -> Exit:
     Example: guard data catalog
     """
     standings = door.app.discovery.catalog()
-    show_rows(standings)
+    columns = ("at", "standing", "category", "tier", "protect", "anonymize")
+    show_rows(standings, columns=columns, empty="the shop has no columns and the catalog none either")
     findings = [each.at for each in standings if each.is_finding]
     if findings:
         say(

@@ -79,7 +79,7 @@ def verify(door: Door, columns: tuple[str, ...]) -> Exit:
         if check.plain:
             say(f"{check.at}: {check.plain} values are in plain text; guard fields encrypt seals them", error=True)
         if check.same is False:
-            say(f"{check.at}: every value opens, but rows were changed, added or deleted since it was sealed")
+            say(f"{check.at}: every value opens, but since it was sealed the shop or retention changed rows of it")
     return Exit.DONE if all(check.clean for check in checks) else Exit.FINDINGS
 
 
@@ -128,9 +128,10 @@ def status(door: Door) -> Exit:
     Example: guard fields status --json
     """
     found = door.app.fields.status()
-    show_rows(found)
-    if not found:
-        say('no column has protect = "encrypt" in the catalog; begin with guard data scan')
+    columns = ("at", "state", "rows", "sealed", "plain", "nulls", "verified_at", "trouble")
+    show_rows(
+        found, columns=columns, empty='no column has protect = "encrypt" in the catalog; begin with guard data scan'
+    )
     return Exit.DONE if all(each.done for each in found) else Exit.FINDINGS
 
 

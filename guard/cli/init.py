@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from guard.cli._door import ask_code, os_user
-from guard.cli._output import say
+from guard.cli._output import say, show_json
 from guard.errors import ConfigError, DeniedError
 
 if TYPE_CHECKING:
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 @click.option("--name", help="The shop's name, as reports show it.")
 @click.option("--shop-url", help="SQLAlchemy URL of the shop's database, e.g. sqlite:///shop.db.")
 @click.option("--admin", help="Your name: you become the first administrator.")
-@click.option("--root", type=click.Choice(["file", "passphrase"]), default="file", help="What opens the keys.")
-@click.option("--backups", default="backups", help="Folder for backups; best on another disk.")
+@click.option(
+    "--root", type=click.Choice(["file", "passphrase"]), default="file", show_default=True, help="What opens the keys."
+)
+@click.option("--backups", default="backups", show_default=True, help="Folder for backups; best on another disk.")
 def init(folder: Path, name: str | None, shop_url: str | None, admin: str | None, root: str, backups: str) -> None:
     """Set guard up for a shop: keys, recovery kit, you as first administrator, ledger, policies.
 
@@ -48,8 +50,12 @@ def init(folder: Path, name: str | None, shop_url: str | None, admin: str | None
         passphrase=_new_passphrase() if root == "passphrase" else None,
         backup_folder=backups,
     )
-    made = set_up(folder, answers, SystemClock(), enrol)
-    _tell(made)
+    made = set_up(folder.absolute(), answers, SystemClock(), enrol)
+    if click.get_current_context().find_root().params["as_json"]:
+        show_json({"folder": made.config.parent, "verifier": made.vkey,
+                   "recovery_codes": made.recovery_codes, "shares": made.shares})  # fmt: skip
+    else:
+        _tell(made)
 
 
 def _prompt(question: str) -> str:

@@ -150,5 +150,5 @@ def _private(share_files: tuple[Path, ...]) -> bytes:
     if share_files:
         return combine([read_share_file(path) for path in share_files])
     if not sys.stdin.isatty():
-        raise ConfigError("no terminal to ask for the shares", hint="Give --share-file FILE twice.")
+        raise ConfigError("no terminal to ask for the shares", hint="give --share-file FILE twice")
     return combine([click.prompt(f"{which} share", hide_input=True, err=True) for which in ("First", "Second")])

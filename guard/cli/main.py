@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,10 +74,15 @@ def call(arguments: list[str], app: App | None = None) -> int:
     `app`: an opened one to work on instead of the folder's own.
     """
     try:
-        code = main.main(arguments, prog_name="guard", standalone_mode=False, obj=app)
+        code = main.main(arguments, prog_name="guard", standalone_mode=False, obj=app, color=_color())
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # the last border: an operator never sees a traceback
         return _failed(error)
     return code if isinstance(code, int) else Exit.DONE
+
+
+def _color() -> bool | None:
+    """Return False where NO_COLOR asks for none (no-color.org), else None: colors on a terminal only."""
+    return False if os.environ.get("NO_COLOR") else None
 
 
 def _failed(error: Exception | KeyboardInterrupt) -> int:
@@ -84,7 +90,7 @@ def _failed(error: Exception | KeyboardInterrupt) -> int:
     match error:
         case GuardError():
             code = _explain(str(error), error.hint, error.exit_code)
-        case KeyboardInterrupt() | click.exceptions.Abort():
+        case KeyboardInterrupt() | click.exceptions.Abort() | EOFError():  # EOFError: Ctrl-D where a code was asked for
             code = _explain("interrupted", "run the same command again to go on", Exit.INTERRUPTED)
         case click.ClickException():
             error.show()
@@ -100,7 +106,7 @@ def _failed(error: Exception | KeyboardInterrupt) -> int:
 
 def _explain(message: str, hint: str | None, code: Exit) -> Exit:
     for line in message.splitlines():
-        click.secho(f"guard: {line}", err=True, fg="red")
+        click.secho(f"guard: {line}", err=True, fg="red", color=_color())
     if hint:
         click.echo(f"  {hint}", err=True)
     return code

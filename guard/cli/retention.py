@@ -31,15 +31,13 @@ def plan(door: Door) -> None:
     if door.as_json:
         show_json({"as_of": found.as_of, "digest": found.digest, "rules": found.rules, "over": found.over})
         return
-    show_rows(found.rules, columns=_COLUMNS)
+    show_rows(found.rules, columns=_COLUMNS, empty="policies/retention.toml has no rules yet: nothing is ever due")
     for line in found.lines:
         say(line)
-    if not found.rules:
-        say("policies/retention.toml has no rules yet: nothing is ever due.")
-    elif not found.rows:
-        say("Nothing is due today.")
-    else:
+    if found.rows:
         say(f"To carry it out: guard retention run {found.digest}")
+    elif found.rules:
+        say("nothing is due today")
 
 
 @retention.command()

@@ -34,7 +34,7 @@ def load_settings(path: Path) -> Settings:
 
 def load_policy(folder: Path, name: str, shape: type[T]) -> T:
     """Read `folder/name.toml` as `shape`. Raises ConfigError naming every mistake in it."""
-    return _load(folder / f"{name}.toml", shape, hint=f"`guard init` writes a default {name}.toml")
+    return _load(folder / f"{name}.toml", shape, hint=f"`guard init` in a new folder writes a default {name}.toml")
 
 
 def load_catalog(folder: Path) -> Catalog:

@@ -54,7 +54,7 @@ def test_without_a_terminal_the_way_out_is_named(house: House, ada: Phone) -> No
     with pytest.raises(DeniedError, match="no terminal to ask for a code") as caught:
         house.allow(At(ada.who))
     assert caught.value.reason == "no code"
-    assert "guard access grant" in str(caught.value.hint)
+    assert "run it on a terminal" in str(caught.value.hint)
     assert caught.value.exit_code == 10
 
 

@@ -58,7 +58,7 @@ def test_verify_shows_what_was_compared(run: Callable[..., Result]) -> None:
     result = run("audit", "verify")
     assert result.exception is None
     assert result.return_value == 0
-    assert "60 entries from 2026-01-05T09:00:00+00:00 to" in result.output
+    assert "60 entries from 2026-01-05T09:00:00.000000Z to" in result.output
     assert "anchor here: the first 40 entries" in result.output
     assert "20 entries above the newest anchor" in result.output
     assert json.loads(run("--json", "audit", "verify").output)["anchored"] == 40

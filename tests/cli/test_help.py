@@ -112,13 +112,14 @@ def test_every_option_has_help() -> None:
 
 
 def written_lines() -> Iterator[str]:
-    """Every `guard ...` in README, runbooks and docs: lines of fenced blocks, and words in backticks."""
+    """Every `guard ...` in README, runbooks and docs: lines of fenced and indented blocks, and words in backticks."""
     for text in (ROOT / "README.md", *sorted((ROOT / "runbooks").glob("*.md")), ROOT / "docs/THREAT_MODEL.md"):
         for number, block in enumerate(text.read_text().split("```")):
             if number % 2:
                 lines = [part for line in block.splitlines() for part in line.split("#")[0].split("&&")]
             else:
-                lines = re.findall(r"`(guard [^`]+)`", block)
+                indented = re.findall(r"^ {4,}(guard (?:\\\n|.)*)", block, re.MULTILINE)
+                lines = [line.replace("\\\n", " ") for line in indented] + re.findall(r"`(guard [^`]+)`", block)
             yield from (f"{text.name}: {line.strip()}" for line in lines if re.match(r"guard [a-z]", line.strip()))
 
 
@@ -130,7 +131,7 @@ def test_every_command_in_the_texts_parses(written: str) -> None:
     assert path, "no such command"
     command = known.get(path)
     if command is not None and not isinstance(command, click.Group):
-        with click.Context(command, resilient_parsing=True) as context:
+        with click.Context(command) as context:
             command.make_parser(context).parse_args(args=words[len(path.split()) :])
 
 

@@ -1,0 +1,122 @@
+"""What commands print: whole JSON, tables that fit, plain text where nobody asked for colors."""
+
+import os
+import pty
+import subprocess
+import sys
+import termios
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from guard.cli._output import show_rows, size
+from guard.cli.main import call
+
+PROSE = "one word after the other, until the terminal has no more room for any of them"
+
+
+@dataclass(frozen=True)
+class Row:
+    at: datetime
+    parts: tuple[str, ...]
+    why: str | None
+
+
+ROWS = [Row(datetime(2026, 1, 5, 9, tzinfo=UTC), ("a", "b"), PROSE), Row(datetime(2026, 1, 6, tzinfo=UTC), (), None)]
+
+
+def on_terminal(code: str, columns: int = 40, **environment: str) -> str:
+    """What `code` writes on a terminal of its own."""
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (24, columns))
+    words = [sys.executable, "-c", code]
+    plain = {name: text for name, text in os.environ.items() if name not in {"COLUMNS", "NO_COLOR"}}
+    process = subprocess.Popen(words, stdin=slave, stdout=slave, stderr=slave, env=plain | environment)
+    os.close(slave)
+    text = b""
+    while True:
+        try:
+            found = os.read(master, 65536)
+        except OSError:
+            break
+        text += found
+        if not found:
+            break
+    os.close(master)
+    process.wait(60)
+    return text.decode().replace("\r\n", "\n")
+
+
+def test_a_table_in_a_pipe_is_whole_and_one_line_a_row(capsys: pytest.CaptureFixture[str]) -> None:
+    show_rows(ROWS)
+    assert capsys.readouterr().out.splitlines() == [
+        "at                    parts  why",
+        f"2026-01-05 09:00:00Z  a, b   {PROSE}",
+        "2026-01-06 00:00:00Z         -",
+    ]
+
+
+def test_a_table_on_a_narrow_terminal_has_its_prose_below_the_row() -> None:
+    code = (
+        f"from guard.cli._output import show_rows; show_rows([{{'n': 1, 'why': {PROSE!r}}}, {{'n': 2, 'why': None}}])"
+    )
+    lines = on_terminal(code).splitlines()
+    assert [line for line in lines if not line.startswith(" ")] == ["n", "1", "2"]
+    assert " ".join(line.strip() for line in lines[2:] if line.startswith(" ")).startswith(PROSE[:60])
+    assert all(len(line) <= 40 for line in lines)
+    assert len(on_terminal(code, columns=120).splitlines()) == 3
+
+
+def test_no_rows_say_so_beside_the_data(capsys: pytest.CaptureFixture[str]) -> None:
+    show_rows([], columns=("n",), empty="nothing waits")
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", "nothing waits\n")
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1_220_608, "1.2 MiB"),
+        (5 << 40, "5.0 TiB"),
+        (5 << 50, "5120.0 TiB"),
+    ],
+)
+def test_sizes_are_for_people(count: int, text: str) -> None:
+    assert size(count) == text
+
+
+def test_colors_only_on_a_terminal_that_did_not_refuse_them(tmp_path: Path) -> None:
+    code = f"from guard.cli.main import call; call(['--config', {str(tmp_path / 'none.toml')!r}, 'status'])"
+    assert "\x1b" in on_terminal(code)
+    assert "\x1b" not in on_terminal(code, NO_COLOR="1")
+    piped = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert piped.stdout == ""
+    assert "does not exist" in piped.stderr
+    assert "\x1b" not in piped.stderr
+
+
+def test_a_misspelled_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["stauts"]) == 2
+    assert "Did you mean 'status'?" in capsys.readouterr().err
+
+
+def test_config_check_in_a_folder_without_guard_says_one_thing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call(["config", "check"]) == 2
+    shown = capsys.readouterr()
+    assert shown.err.splitlines()[0].endswith("guard.toml does not exist")
+    assert "guard init" in shown.err
+    assert len(shown.err.splitlines()) == 2
+
+
+def test_completion_is_there() -> None:
+    environment = os.environ | {"_GUARD_COMPLETE": "bash_complete", "COMP_WORDS": "guard fields ver", "COMP_CWORD": "2"}
+    done = subprocess.run([sys.executable, "-m", "guard"], env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["plain,verify"]
