@@ -89,15 +89,17 @@ def _version(name: str) -> str | None:
 
 
 def _policies(app: App) -> Iterator[Check]:
+    read = 0
     for name, shape in POLICIES.items():
         if name == "catalog" and not (app.policies / "catalog.toml").exists():
             yield Check("policy catalog", Found.WARNING, "not there yet", "guard data scan, then guard data accept")
             continue
         try:
             load_policy(app.policies, name, shape)
+            read += 1
         except GuardError as error:
             yield Check(f"policy {name}", Found.WRONG, str(error), error.hint or "correct the file")
-    yield Check("policies", Found.WELL, f"{len(POLICIES)} read in {app.policies}")
+    yield Check("policies", Found.WELL, f"{read} of {len(POLICIES)} read in {app.policies}")
 
 
 def _modes(app: App) -> Iterator[Check]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from guard.app import App, declare_tables
 from guard.crypto import recovery, roots
 from guard.crypto.keyring import Keyring, Origin
-from guard.errors import ConfigError
+from guard.errors import ConfigError, GuardError
 from guard.events import GUARD, Activity, Ending, Event, Role
 from guard.state import State
 
@@ -81,6 +81,8 @@ class Answers:
     passphrase: str | None = field(default=None, repr=False)
     backup_folder: str = "backups"
     demo: bool = False
+    look: bool = False
+    """Whether the shop has to answer before anything is asked of a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,8 @@ def set_up(home: Path, answers: Answers, clock: Clock, enrol: Enrol) -> Made:
 def _set_up(home: Path, answers: Answers, clock: Clock, enrol: Enrol) -> Made:
     app = App.open(home / "guard.toml", clock)
     try:
+        if answers.look:
+            _look_at_shop(app)
         kit = _make_keys(app, answers)
         _ = app.ledger
         enrolment = app.access.begin_enrolment(answers.admin_name, answers.os_user, Role.OWNER, issuer="guard")
@@ -218,6 +222,14 @@ def _named(answers: Answers) -> dict[str, str]:
         "root": answers.root,
         "backups": answers.backup_folder,
     }
+
+
+def _look_at_shop(app: App) -> None:
+    try:
+        app.shop.tables()
+    except GuardError as error:
+        error.hint = "give the right URL of the shop's database, or --later to set guard up before it answers"
+        raise
 
 
 def _make_keys(app: App, answers: Answers) -> Kit:

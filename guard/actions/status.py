@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from guard.config import POLICIES, load_policy
 from guard.errors import GuardError
 from guard.events import Ending
 
@@ -163,6 +164,15 @@ def _job(run: Run) -> Line:
     return Line(Light.RED, "job", text, f"guard run {run.job}")
 
 
+def _policies(app: App) -> Iterator[Line]:
+    for name, shape in POLICIES.items():
+        if (app.policies / f"{name}.toml").exists() or name != "catalog":
+            try:
+                load_policy(app.policies, name, shape)
+            except GuardError as error:
+                yield Line(Light.RED, "policy", str(error).splitlines()[0], "guard config check names every mistake")
+
+
 def _access(app: App) -> Iterator[Line]:
     for each in app.access.requests():
         if each.kind != "standing":
@@ -184,5 +194,6 @@ _LOOKS: dict[str, Callable[[App], Iterator[Line]]] = {
     "catalog": _catalog,
     "fields": _fields,
     "job": _jobs,
+    "policy": _policies,
     "access": _access,
 }

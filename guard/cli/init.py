@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     "--root", type=click.Choice(["file", "passphrase"]), default="file", show_default=True, help="What opens the keys."
 )
 @click.option("--backups", default="backups", show_default=True, help="Folder for backups; best on another disk.")
-def init(folder: Path, name: str | None, shop_url: str | None, admin: str | None, root: str, backups: str) -> None:
+@click.option("--later", is_flag=True, help="Do not look whether the shop's database answers now.")
+def init(
+    folder: Path, name: str | None, shop_url: str | None, admin: str | None, root: str, backups: str, later: bool
+) -> None:
     """Set guard up for a shop: keys, recovery kit, you as first administrator, ledger, policies.
 
     Run it in a new folder. You need a phone with an authenticator app.
@@ -49,6 +52,7 @@ def init(folder: Path, name: str | None, shop_url: str | None, admin: str | None
         root=root,
         passphrase=_new_passphrase() if root == "passphrase" else None,
         backup_folder=backups,
+        look=not later,
     )
     made = set_up(folder.absolute(), answers, SystemClock(), enrol)
     if click.get_current_context().find_root().params["as_json"]:

@@ -144,3 +144,14 @@ def test_what_cannot_be_looked_at_is_a_finding_and_no_traceback(app: App) -> Non
     found = {check.what: check for check in examine(app)}
     assert found["disk"].found is Found.WRONG
     assert str(home) in found["disk"].detail
+
+
+def test_a_broken_policy_is_red_in_both(app: App) -> None:
+    (app.home / "policies/breach.toml").write_text("rule = 3\n")
+    red = [line for line in overview(app) if line.what == "policy"]
+    assert [line.light for line in red] == [Light.RED]
+    assert "breach.toml" in red[0].text
+    checks = {check.what: check for check in examine(app)}
+    assert checks["policy breach"].found is Found.WRONG
+    assert "of 8 read" in checks["policies"].detail
+    assert not checks["policies"].detail.startswith("8")

@@ -121,7 +121,9 @@ def test_init_and_a_privileged_action(tmp_path: Path) -> None:
 
 
 def test_a_wrong_pair_of_codes_leaves_nothing_behind(tmp_path: Path) -> None:
-    with guard(tmp_path, "init", "--name", "S", "--shop-url", "sqlite:///shop.db", "--admin", "Ada") as screen:
+    with guard(
+        tmp_path, "init", "--name", "S", "--shop-url", "sqlite:///shop.db", "--admin", "Ada", "--later"
+    ) as screen:
         screen.until("code it shows now")
         screen.type("000000")
         screen.until("next code")
@@ -130,8 +132,18 @@ def test_a_wrong_pair_of_codes_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ctrl_c_while_init_asks(tmp_path: Path) -> None:
+def test_a_shop_that_does_not_answer_is_said_before_anything_is_asked(tmp_path: Path) -> None:
     with guard(tmp_path, "init", "--name", "S", "--shop-url", "sqlite:///shop.db", "--admin", "Ada") as screen:
+        assert screen.end() == 13
+    assert "shop.db does not exist" in screen.text
+    assert "--later" in screen.text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_while_init_asks(tmp_path: Path) -> None:
+    with guard(
+        tmp_path, "init", "--name", "S", "--shop-url", "sqlite:///shop.db", "--admin", "Ada", "--later"
+    ) as screen:
         screen.until("code it shows now")
         os.write(screen.master, b"\x03")
         assert screen.end() == 130
