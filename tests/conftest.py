@@ -8,12 +8,13 @@ import sqlite3
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from guard.access import Enrolment, code_at
 from guard.clock import SteppedClock
 
 settings.register_profile("guard", deadline=None)  # a busy machine is no failure
@@ -45,6 +46,28 @@ def shared() -> Path:
 def clock() -> SteppedClock:
     """A clock that stands at 2026-01-05 09:00 UTC, a Monday."""
     return SteppedClock(datetime(2026, 1, 5, 9, tzinfo=UTC))
+
+
+class Phone:
+    """An authenticator. `code` waits for the next code, as a person does."""
+
+    def __init__(self, clock: SteppedClock) -> None:
+        self.clock = clock
+        self.secret = ""
+
+    def enrol(self, enrolment: Enrolment) -> tuple[str, str]:
+        self.secret = enrolment.secret_text
+        return self.code(), self.code()
+
+    def code(self, _: str = "") -> str:
+        self.clock.step(timedelta(seconds=30))
+        return code_at(self.secret, self.clock.now())
+
+
+@pytest.fixture
+def phone(clock: SteppedClock) -> Phone:
+    """The authenticator of the one who sets a folder up."""
+    return Phone(clock)
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from guard.access import Enrolment, code_at
 from guard.actions import Caller, perform
 from guard.actions.backup import INIT, RUN
 from guard.actions.doctor import Check, Found, examine
@@ -26,20 +26,6 @@ path = "second"
 """
 
 
-class Phone:
-    def __init__(self, clock: SteppedClock) -> None:
-        self.clock = clock
-        self.secret = ""
-
-    def enrol(self, enrolment: Enrolment) -> tuple[str, str]:
-        self.secret = enrolment.secret_text
-        return self.code(), self.code()
-
-    def code(self, _: str = "") -> str:
-        self.clock.step(timedelta(seconds=30))
-        return code_at(self.secret, self.clock.now())
-
-
 @pytest.fixture
 def shop_file(tmp_path: Path) -> Path:
     path = tmp_path / "shop.db"
@@ -49,9 +35,8 @@ def shop_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def app(tmp_path: Path, clock: SteppedClock, shop_file: Path) -> Iterator[App]:
+def app(tmp_path: Path, clock: SteppedClock, phone: Any, shop_file: Path) -> Iterator[App]:
     """A shop with a fresh whole snapshot in two stores."""
-    phone = Phone(clock)
     made = set_up(tmp_path / "guard", Answers("Shop", f"sqlite:///{shop_file}", "Ada", "ada"), clock, phone.enrol)
     made.app.close()
     with made.config.open("a") as file:

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
-from guard.access import Enrolment, code_at
 from guard.actions import Caller, perform
 from guard.actions.backup import INIT, PRUNE_LARGE, RESTORE, RUN, init_with
 from guard.actions.setup import Answers, set_up
@@ -28,26 +28,10 @@ path = "second"
 """
 
 
-class Person:
-    """The owner: enrols, and reads codes from the factor."""
-
-    def __init__(self, clock: SteppedClock) -> None:
-        self.clock = clock
-        self.secret = ""
-
-    def enrol(self, enrolment: Enrolment) -> tuple[str, str]:
-        self.secret = enrolment.secret_text
-        return self.code(), self.code()
-
-    def code(self, _: str = "") -> str:
-        self.clock.step(timedelta(seconds=30))
-        return code_at(self.secret, self.clock.now())
-
-
 class Folder:
     """A guard folder with a repository in two stores."""
 
-    def __init__(self, app: App, person: Person) -> None:
+    def __init__(self, app: App, person: Any) -> None:
         self.app = app
         self.person = person
 
@@ -66,8 +50,8 @@ class Folder:
 
 
 @pytest.fixture
-def guarded(tmp_path: Path, clock: SteppedClock, shop_file: Path) -> Iterator[Folder]:
-    person = Person(clock)
+def guarded(tmp_path: Path, clock: SteppedClock, phone: Any, shop_file: Path) -> Iterator[Folder]:
+    person = phone
     home = tmp_path / "home"
     made = set_up(home, Answers("Shop", f"sqlite:///{shop_file}", "Ada", os_user()), clock, person.enrol)
     made.app.close()

@@ -4,14 +4,13 @@ import getpass
 import json
 import sys
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
-from guard.access import Enrolment, code_at
 from guard.actions import Caller, perform
 from guard.actions.keys import RECOVERY_MAKE, recovery_test
 from guard.actions.setup import Answers, set_up
@@ -22,29 +21,14 @@ from guard.crypto import recovery
 from guard.errors import ConfigError, DeniedError, InterlockError
 
 
-class Person:
-    """The administrator: enrols, and reads codes from the factor."""
-
-    def __init__(self, clock: SteppedClock) -> None:
-        self.clock = clock
-        self.secret = ""
-
-    def enrol(self, enrolment: Enrolment) -> tuple[str, str]:
-        self.secret = enrolment.secret_text
-        return self.code(), self.code()
-
-    def code(self, _: str = "") -> str:
-        self.clock.step(timedelta(seconds=30))
-        return code_at(self.secret, self.clock.now())
+@pytest.fixture
+def person(phone: Any) -> Any:
+    """The administrator: enrols, and reads codes from the phone."""
+    return phone
 
 
 @pytest.fixture
-def person(clock: SteppedClock) -> Person:
-    return Person(clock)
-
-
-@pytest.fixture
-def app(tmp_path: Path, clock: SteppedClock, person: Person) -> Iterator[App]:
+def app(tmp_path: Path, clock: SteppedClock, person: Any) -> Iterator[App]:
     answers = Answers("Shop", "sqlite:///shop.db", "Ada", getpass.getuser())
     made = set_up(tmp_path / "home", answers, clock, person.enrol)
     yield made.app
@@ -66,7 +50,7 @@ def given(*paths: Path) -> list[object]:
     return [word for path in paths for word in ("--share-file", path)]
 
 
-def caller(app: App, person: Person) -> Caller:
+def caller(app: App, person: Any) -> Caller:
     return Caller(app.access.person_of(getpass.getuser()), ask=person.code)
 
 
@@ -115,7 +99,7 @@ def test_a_new_kit_needs_a_code(app: App) -> None:
     assert app.keyring.recovery_public() == before
 
 
-def test_a_new_kit_replaces_the_old_one(app: App, person: Person, share_files: list[Path], tmp_path: Path) -> None:
+def test_a_new_kit_replaces_the_old_one(app: App, person: Any, share_files: list[Path], tmp_path: Path) -> None:
     made = perform(app, caller(app, person), RECOVERY_MAKE, to=str(tmp_path))
     assert (made.keys, made.shares, len(made.files)) == (7, (), 3)
     fresh = recovery.combine([recovery.read_share_file(path) for path in made.files[:2]])
@@ -125,21 +109,21 @@ def test_a_new_kit_replaces_the_old_one(app: App, person: Person, share_files: l
         perform(app, caller(app, person), recovery_test(old))
 
 
-def test_a_new_kit_for_the_terminal_is_in_no_file(app: App, person: Person) -> None:
+def test_a_new_kit_for_the_terminal_is_in_no_file(app: App, person: Any) -> None:
     made = perform(app, caller(app, person), RECOVERY_MAKE, to=None)
     assert made.files == ()
     assert perform(app, caller(app, person), recovery_test(recovery.combine(made.shares[:2]))).kit == made.kit
     assert made.shares[0] not in repr(made)
 
 
-def test_a_kit_is_replaced_even_when_its_public_half_was_exchanged(app: App, person: Person) -> None:
+def test_a_kit_is_replaced_even_when_its_public_half_was_exchanged(app: App, person: Any) -> None:
     thief = recovery.new_kit().public
     app.state.write(lambda tx: tx.exec_driver_sql("UPDATE key_root SET recovery_public = ?", (thief,)) and None)
     made = perform(app, caller(app, person), RECOVERY_MAKE, to=None)
     assert recovery.kit_id(app.keyring.recovery_public() or b"") == made.kit
 
 
-def test_a_first_kit_is_made_for_a_store_without_one(app: App, person: Person) -> None:
+def test_a_first_kit_is_made_for_a_store_without_one(app: App, person: Any) -> None:
     for statement in ("UPDATE key_root SET recovery_public = NULL", "UPDATE key SET recovery = NULL"):
         app.state.write(lambda tx, text=statement: tx.exec_driver_sql(text) and None)
     assert "no" in run(app, "list").stdout
@@ -148,7 +132,7 @@ def test_a_first_kit_is_made_for_a_store_without_one(app: App, person: Person) -
 
 
 @pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch, person: Person, app: App) -> list[str]:
+def terminal(monkeypatch: pytest.MonkeyPatch, person: Any, app: App) -> list[str]:
     """A terminal whose person types what is in the list, and a fresh code when it is empty."""
     typed: list[str] = []
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))

@@ -6,33 +6,15 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from guard.access import Enrolment, code_at
 from guard.actions.setup import Answers, set_up
 from guard.app import App
 from guard.cli.main import call
 from guard.clock import SteppedClock
-
-
-@dataclass
-class Phone:
-    """Shows codes. `code` waits for the next one, as a person does."""
-
-    clock: SteppedClock
-    secret: str = ""
-
-    def enrol(self, enrolment: Enrolment) -> tuple[str, str]:
-        self.secret = enrolment.secret_text
-        return self.code(), self.code()
-
-    def code(self, _: str = "") -> str:
-        self.clock.step(timedelta(seconds=30))
-        return code_at(self.secret, self.clock.now())
 
 
 @dataclass
@@ -41,7 +23,7 @@ class Desk:
 
     home: Path
     clock: SteppedClock
-    phone: Phone
+    phone: Any
     capsys: pytest.CaptureFixture[str]
     recovery_codes: list[str] = field(default_factory=list)
     answer: Callable[[str], str] | None = None
@@ -87,12 +69,12 @@ class Desk:
 
 
 @pytest.fixture
-def make_desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Desk]:
+def make_desk(
+    tmp_path: Path, clock: SteppedClock, phone: Any, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Desk]:
     """Set guard up beside a shop and return the desk."""
 
     def make(url: str, **answers: Any) -> Desk:
-        clock = SteppedClock(datetime(2026, 1, 5, 9, tzinfo=UTC))
-        phone = Phone(clock)
         home = tmp_path / "guard"
         made = set_up(home, Answers("Shop", url, "Ada", getpass.getuser(), **answers), clock, phone.enrol)
         made.app.close()
