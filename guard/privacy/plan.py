@@ -11,7 +11,7 @@ from guard.privacy import anonymize, retain, store
 from guard.privacy.anonymize import Digest
 from guard.privacy.rules import Path, Treatment
 from guard.privacy.store import ShopConnection
-from guard.shop import Shop, rows
+from guard.shop import Shop, Table, rows
 
 Key = store.Key
 Change = Callable[[Sequence[KeyPart], object], object]
@@ -123,6 +123,9 @@ class RuleRows:
         keys = tuple(key for key in due if key not in held)
         total = rows.count(self.shop, connection, self.treatment.table)
         rule = self.treatment.rule
+        children = {
+            path.tables[0]: sum(1 for _ in self._children(connection, path, keys)) for path in self.treatment.cascade
+        }
         plan = RulePlan(
             rule=rule.name,
             table=rule.table,
@@ -134,13 +137,18 @@ class RuleRows:
             rows=total,
             columns=tuple(each.name for each in self.treatment.treated),
             left=self.treatment.left,
-            children={
-                path.tables[0].name: sum(1 for _ in self._children(connection, path, keys))
-                for path in self.treatment.cascade
-            },
-            over=retain.over_limit(len(keys), total, before, limit),
+            children={table.name: count for table, count in children.items()},
+            over=retain.over_limit(len(keys), total, before, limit) or self._too_many(connection, children, limit),
         )
         return plan, keys
+
+    def _too_many(self, connection: ShopConnection, children: Mapping[Table, int], limit: Limit) -> str | None:
+        """Say which table loses more rows with these than the limit allows; None when none does."""
+        reasons = (
+            (table.name, retain.over_limit(count, rows.count(self.shop, connection, table), (), limit))
+            for table, count in children.items()
+        )
+        return next((f"of {name}, {why}" for name, why in reasons if why), None)
 
     def _is_open(self, row: store.Candidate) -> bool:
         return self.treatment.rule.method == "delete" or self.new_values(row) is not None

@@ -225,6 +225,13 @@ def test_children_named_in_cascade_go_with_their_row(house: House) -> None:
     assert house.rows("PRAGMA foreign_key_check") == []
 
 
+def test_children_that_go_along_count_against_the_limit(house: House) -> None:
+    rule = ORDERS.replace('"anonymize"', '"delete"\ncascade = ["items"]')
+    plan = house.rules(rule, limit="[limit]\nfloor = 2").retention.plan()
+    assert plan.rules[0].due == 2  # within the floor; their items are not
+    assert plan.over == ("orders: of items, 3 rows are more than 1.0% of the table's 5",)
+
+
 def test_only_rows_that_equal_where(house: House) -> None:
     house.rules(ORDERS.replace('class = "tax"', 'class = "tax"\nwhere = { status = "open" }'))
     house.clock.step(timedelta(days=366))
