@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from guard.state import State, Tx
 
 R = TypeVar("R")
+
+_log = logging.getLogger(__name__)
 
 AskSecret = Callable[[str], str]
 """Asks a person for a secret on their terminal; the text is the question."""
@@ -114,7 +117,10 @@ class App:
     def record(self, work: Callable[[Tx], R], *events: Event) -> R:
         """Run `work` and record `events` in one transaction of state."""
         _ = self.ledger  # attached to the writer when it is opened
-        return self.state.write(work, *events)
+        done = self.state.write(work, *events)
+        for event in events:
+            _log.info("%s by %s: %s (run %s)", event.what, event.who, event.ending, event.run)
+        return done
 
     @cached_property
     def access(self) -> Access:

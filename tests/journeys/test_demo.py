@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,9 @@ def test_it_says_a_line_a_step_and_ends_with_the_report(tmp_path: Path, capsys: 
     code, out, _ = run(capsys, "--config", config, "status", "--json")
     assert {line["light"] for line in json.loads(out)} <= {"green", "yellow"}, out
     assert code == 0
+    _, out, _ = run(capsys, "--config", config, "status")
+    assert out.startswith("DEMO")
+    assert "green" in out
     assert run(capsys, "--config", config, "doctor")[0] == 0
     assert run(capsys, "--config", config, "audit", "verify")[0] == 0
     assert run(capsys, "--config", config, "config", "check")[0] == 0
@@ -52,3 +57,12 @@ def test_json_tells_seconds_of_every_step(tmp_path: Path, capsys: pytest.Capture
     assert len(told["steps"]) == STEPS
     assert all(step["seconds"] >= 0 and step["did"] and step["look_at"] for step in told["steps"])
     assert Path(told["report"]).is_file()
+
+
+def test_verbose_logs_json_lines_on_stderr(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "guard", "--verbose", "--log-format", "json", "demo", str(tmp_path / "demo")]
+    done = subprocess.run([*words, "--customers", "60", "--orders", "100"], capture_output=True, text=True, check=True)
+    lines = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    texts = [line["text"] for line in lines if line["from"] == "guard.app"]
+    assert any(text.startswith("fields.encrypt by p-") and ": done" in text for text in texts)
+    assert {line["level"] for line in lines} <= {"info", "debug"}
