@@ -98,7 +98,8 @@ def test_what_waits_is_listed_and_refused(folder: Folder, capsys: pytest.Capture
 def test_refusing_asks_first(folder: Folder) -> None:
     waiting = wipe(folder)
     assert folder.guard("access", "refuse", waiting) == 2, "there is nobody to ask"
-    assert "access.refuse" not in str(folder.outcomes("access.refuse"))
+    assert folder.outcomes("access.refuse") == []
+    assert folder.guard("access", "refuse", waiting, "--yes") == 0, "it still waited"
 
 
 @pytest.mark.parametrize(
