@@ -16,6 +16,8 @@ from hypothesis import settings
 
 from guard.access import Enrolment, code_at
 from guard.clock import SteppedClock
+from guard.events import Event
+from guard.state import State
 
 settings.register_profile("guard", deadline=None)  # a busy machine is no failure
 settings.load_profile("guard")
@@ -68,6 +70,21 @@ class Phone:
 def phone(clock: SteppedClock) -> Phone:
     """The authenticator of the one who sets a folder up."""
     return Phone(clock)
+
+
+@pytest.fixture
+def told() -> list[Event]:
+    """The events that reached the ledger of `state`."""
+    return []
+
+
+@pytest.fixture
+def state(tmp_path: Path, clock: SteppedClock, told: list[Event]) -> Iterator[State]:
+    """A state whose ledger is a list; rooms that need another one have a fixture of their own."""
+    opened = State.create(f"sqlite:///{tmp_path}/state.db", clock)
+    opened.attach(lambda _, events: told.extend(events))
+    yield opened
+    opened.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,11 @@
 """A breach room on a real state in SQLite, with a ledger that only remembers its events."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from guard.breach import Breaches
 from guard.clock import SteppedClock
 from guard.config import Span
 from guard.config.breach import BreachPolicy, BreachRule
-from guard.events import Event
 from guard.state import State
 
 GDPR = BreachRule(
@@ -27,20 +23,6 @@ GDPR = BreachRule(
 @pytest.fixture
 def rule() -> BreachRule:
     return GDPR
-
-
-@pytest.fixture
-def told() -> list[Event]:
-    """The events that reached the ledger."""
-    return []
-
-
-@pytest.fixture
-def state(tmp_path: Path, clock: SteppedClock, told: list[Event]) -> Iterator[State]:
-    opened = State.create(f"sqlite:///{tmp_path}/state.db", clock)
-    opened.attach(lambda _, events: told.extend(events))
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """An app without a shop: real state, real jobs, and a door that lets the service in."""
 
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 from guard.clock import SteppedClock
 from guard.config import Span
 from guard.config.schedule import JobRule, Retry, Schedule
-from guard.events import Event, Principal, PrincipalId, Role
+from guard.events import Principal, PrincipalId, Role
 from guard.jobs import Jobs
 from guard.state import State, hold
 
@@ -41,20 +40,6 @@ class Bare:
 
     def close(self) -> None:
         self.closed = True
-
-
-@pytest.fixture
-def told() -> list[Event]:
-    """The events that reached the ledger."""
-    return []
-
-
-@pytest.fixture
-def state(tmp_path: Path, clock: SteppedClock, told: list[Event]) -> Iterator[State]:
-    opened = State.create(f"sqlite:///{tmp_path}/state.db", clock)
-    opened.attach(lambda _, events: told.extend(events))
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -1,14 +1,12 @@
 """A jobs room on a real state in SQLite, with a ledger that only remembers its events."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
 from guard.clock import SteppedClock
 from guard.config import Span
 from guard.config.schedule import JobRule, Retry, Schedule
-from guard.events import Event
 from guard.jobs import Jobs
 from guard.state import State
 
@@ -24,20 +22,6 @@ SCHEDULE = Schedule(
         JobRule(name="heartbeat", every=Span.parse("1 hour"), catch_up="none"),
     )
 )
-
-
-@pytest.fixture
-def told() -> list[Event]:
-    """The events that reached the ledger."""
-    return []
-
-
-@pytest.fixture
-def state(tmp_path: Path, clock: SteppedClock, told: list[Event]) -> Iterator[State]:
-    opened = State.create(f"sqlite:///{tmp_path}/state.db", clock)
-    opened.attach(lambda _, events: told.extend(events))
-    yield opened
-    opened.close()
 
 
 @pytest.fixture
