@@ -59,6 +59,28 @@ def open_(door: Door, /, **facts: str | None) -> None:
 
 
 @breach.command()
+@click.argument("incident")
+@click.option("--aware", required=True, metavar="TIME", help="When it was reasonably certain, with offset.")
+@click.option("--reason", required=True, help="Why the time that was recorded is wrong.")
+@pass_door
+def aware(door: Door, /, incident: str, aware: str, reason: str) -> None:
+    """Correct since when INCIDENT was known; its clocks run from there. Needs a second factor.
+
+    What was recorded before stays in the record.
+
+    \b
+    Example: guard breach aware b-5yzjvhrp --aware 2026-01-05T09:50+01:00 --reason "The call was at ten to ten"
+    """
+    from guard.actions.breach import AWARE  # noqa: PLC0415  # keeps --help light
+
+    door.perform(AWARE, incident=incident, aware=aware, reason=reason)
+    if door.as_json:
+        show_json({"incident": incident})
+    else:
+        say(f"{incident}: corrected; guard breach status shows its clocks")
+
+
+@breach.command()
 @pass_door
 def status(door: Door) -> Exit:
     """Show every clock that runs. Exits 3 when one is near its end or over.

@@ -10,8 +10,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from guard.access import Enrolment, code_at
-from guard.actions import Caller, perform
-from guard.actions.breach import AWARE
 from guard.actions.setup import Answers, set_up
 from guard.app import App
 from guard.audit import Query
@@ -104,13 +102,11 @@ def test_times_that_cannot_be_are_refused_before_anything_is_recorded(guard: Gua
 
 
 def test_awareness_is_corrected_with_a_code_and_on_the_record(guard: Guard, app: App, clock: SteppedClock) -> None:
-    incident = opened(guard)
-    who = app.access.person_of(os_user())
-    earlier = {"incident": incident, "aware": "2026-01-05T08:30+00:00", "reason": "an earlier mail was found"}
-    with pytest.raises(DeniedError):
-        perform(app, Caller(who), AWARE, **earlier)
+    words = ("breach", "aware", opened(guard), "--aware", "2026-01-05T08:30+00:00", "--reason", "an earlier mail")
+    assert isinstance(guard(*words).exception, DeniedError)
     clock.step(timedelta(minutes=1))
-    perform(app, Caller(who, ask=lambda _: code_at(app.secret, clock.now())), AWARE, **earlier)  # type: ignore[attr-defined]
+    app.ask_secret = lambda _: code_at(app.secret, clock.now())  # type: ignore[attr-defined]
+    assert guard(*words).exception is None
     (standing,) = app.breaches.status()
     assert standing.incident.aware.isoformat() == "2026-01-05T08:30:00+00:00"
     outcomes = [entry.outcome for entry in app.ledger.list(Query(what="breach.aware"), 10)]
