@@ -10,7 +10,10 @@ from guard.errors import InterlockError, TamperedError
 
 SWAP = "UPDATE Customer SET Email = (SELECT Email FROM Customer WHERE CustomerId = 2) WHERE CustomerId = 1"
 COLUMN = "UPDATE Customer SET Phone = Email WHERE CustomerId = 5"
-BIT = "UPDATE Customer SET Email = substr(Email, 1, 60) || 'A' || substr(Email, 62) WHERE CustomerId = 7"
+BIT = (
+    "UPDATE Customer SET Email = substr(Email, 1, 60) || CASE substr(Email, 61, 1) WHEN 'A' THEN 'B' ELSE 'A' END"
+    " || substr(Email, 62) WHERE CustomerId = 7"
+)
 CUT = "UPDATE Customer SET Email = substr(Email, 1, 40) WHERE CustomerId = 7"
 EMPTY = "UPDATE Customer SET Email = 'g1.' WHERE CustomerId = 7"
 KEY = "UPDATE Customer SET CustomerId = 1000 WHERE CustomerId = 59"

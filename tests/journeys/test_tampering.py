@@ -71,7 +71,8 @@ def test_a_rolled_back_state_is_found(desk: Any, tmp_path: Path) -> None:
     [
         "UPDATE Customer SET Email = (SELECT Email FROM Customer WHERE CustomerId = 2) WHERE CustomerId = 1",
         "UPDATE Customer SET Email = Phone WHERE CustomerId = 1",
-        "UPDATE Customer SET Email = substr(Email, 1, length(Email) - 1) || 'A' WHERE CustomerId = 1",
+        "UPDATE Customer SET Email = substr(Email, 1, 40) || CASE substr(Email, 41, 1) WHEN 'A' THEN 'B' ELSE 'A' END"
+        " || substr(Email, 42) WHERE CustomerId = 1",
     ],
     ids=["another row's value", "another column's value", "a changed value"],
 )
