@@ -6,6 +6,13 @@ from typing import Annotated, Literal
 import msgspec
 
 At = Annotated[str, msgspec.Meta(pattern=r"^[^.]+\.[^.]+$", description="Table.Column")]
+Normaliser = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^(exact|email|phone|name|last4|prefix:[1-9][0-9]?)$",
+        description="exact, email, phone, name, last4 or prefix:N",
+    ),
+]
 
 
 class Protect(StrEnum):
@@ -38,7 +45,9 @@ class Column(_Part, frozen=True, kw_only=True):
     tier: str = "internal"
     protect: Protect = Protect.NONE
     bind: Literal["row", "subject", "column"] = "row"
-    index: str | None = None
+    tight: bool = False
+    """Sealed with AES-256-GCM instead of XAES: 12 bytes shorter, at most 2^31 values a key."""
+    index: Normaliser | None = None
     anonymize: str = "keep"
     class_: Annotated[str, msgspec.Meta(description="account, tax or ledger")] = msgspec.field(
         default="account", name="class"
