@@ -4,16 +4,20 @@ import importlib.util
 import itertools
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import tempfile
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import settings
 
+from guard import faults
 from guard.access import Enrolment, code_at
 from guard.clock import SteppedClock
 from guard.events import Event
@@ -85,6 +89,57 @@ def state(tmp_path: Path, clock: SteppedClock, told: list[Event]) -> Iterator[St
     opened.attach(lambda _, events: told.extend(events))
     yield opened
     opened.close()
+
+
+class Faults:
+    """Runs work in forked children: to see which fault points it passes, and to SIGKILL it at one of them."""
+
+    def passed(self, work: Callable[[], object]) -> list[str]:
+        """Return the names of the points that `work` passes, in order. What it changes stays changed."""
+        out, into = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(out)
+
+            def tell(name: str) -> None:
+                os.write(into, f"{name}\n".encode())
+
+            self._run(work, tell)
+        os.close(into)
+        with os.fdopen(out) as names:
+            found = names.read().split()
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 0, "the work failed in the child; its traceback is above"
+        return found
+
+    def killed(self, work: Callable[[], object], nth: int) -> bool:
+        """Kill `work` at the `nth` point it passes (from 1); return whether it lived to pass it."""
+        left = itertools.count(1)
+
+        def hook(_: str) -> None:
+            if next(left) == nth:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        child = os.fork()
+        if child == 0:
+            self._run(work, hook)
+        _, status = os.waitpid(child, 0)
+        return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+
+    def _run(self, work: Callable[[], object], hook: Callable[[str], None]) -> NoReturn:
+        faults.install(hook)
+        try:
+            work()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+
+
+@pytest.fixture
+def fault_points() -> Faults:
+    """The fault points of a work, and kills at them."""
+    return Faults()
 
 
 @pytest.fixture(scope="session")
