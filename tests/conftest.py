@@ -130,7 +130,7 @@ class Faults:
         faults.install(hook)
         try:
             work()
-        except BaseException:
+        except BaseException:  # noqa: BLE001  # the child must end here, whatever it was
             traceback.print_exc()
             os._exit(1)
         os._exit(0)
