@@ -27,10 +27,12 @@ check: .venv/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(patsubst bench/%.py,bench-%,$(filter-out bench/__init__.py bench/harness.py,$(wildcard bench/*.py)))
+bench: $(patsubst bench/%.py,bench-%,$(filter-out bench/_%.py bench/harness.py,$(wildcard bench/*.py)))
 
 bench-%: .venv/.dev
 	$(BIN)/python -m bench.$*
+
+bench-fields: .venv/.bench-fields
 
 .venv/.run: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "guard needs Python 3.11 or newer")'
@@ -40,6 +42,10 @@ bench-%: .venv/.dev
 
 .venv/.dev: .venv/.run
 	$(PIP) --editable '.[detect,postgres,mysql,cluster,dev]'
+	touch $@
+
+.venv/.bench-fields: .venv/.dev
+	$(PIP) --editable '.[bench-fields]'
 	touch $@
 
 clean:

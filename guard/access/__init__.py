@@ -8,5 +8,6 @@ from guard.access.access import Access, Listed, Open
 from guard.access.enrolment import Enrolment, Member
 from guard.access.refusals import Refusal
 from guard.access.totp import code_at
+from guard.access.void import Voided, void
 
-__all__ = ["Access", "Enrolment", "Listed", "Member", "Open", "Refusal", "code_at"]
+__all__ = ["Access", "Enrolment", "Listed", "Member", "Open", "Refusal", "Voided", "code_at", "void"]

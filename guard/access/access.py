@@ -203,6 +203,14 @@ class Access:
         """Let services do `action` under the policy with this keyed digest; return the approval's id."""
         return self._books.approvals.give(tx, action, policy, by, self._clock.now())
 
+    def secrets_under(self, tx: Tx, key_id: int) -> int:
+        """Return how many second factors are sealed under a version of the TOTP key."""
+        return self._books.factors.under(tx, key_id)
+
+    def reseal(self, tx: Tx) -> int:
+        """Seal all second factors under the TOTP key of now; return how many were under an older version."""
+        return self._books.factors.reseal(tx)
+
     def refuse(self, tx: Tx, request: str, by: PrincipalId) -> None:
         """Cancel a request that waits, or end a standing approval. Raises ConfigError when there is none of this id."""
         now = self._clock.now()

@@ -18,7 +18,7 @@ from guard.access.store import FACTOR, RECOVERY, Row, Sealed
 from guard.canon import key_bytes
 from guard.clock import Clock, parse, stamp
 from guard.config.access import CodeRule
-from guard.crypto.envelope import Binding, Opener, Place, Sealer
+from guard.crypto.envelope import Binding, Opener, Place, Sealer, key_id_of
 from guard.crypto.keyring import Key, Keyring
 from guard.errors import TamperedError
 from guard.state import State, Tx
@@ -97,6 +97,20 @@ class Factors:
     def recovery_left(self, tx: Tx, person: str) -> int:
         """Return how many recovery codes the person has left."""
         return sum(row["used_at"] is None for row in self._recovery.find(tx, person=person))
+
+    def under(self, tx: Tx, key_id: int) -> int:
+        """Return how many secrets are sealed under a version of the TOTP key."""
+        return sum(key_id_of(bytes(row["secret"])) == key_id for row in self._rows.find(tx))
+
+    def reseal(self, tx: Tx) -> int:
+        """Seal every secret under the TOTP key of now, and return how many were under an older version."""
+        key, count = self._keyring.current("totp"), 0
+        sealer = Sealer(self._place, key)
+        for row in self._rows.find(tx):
+            if key_id_of(bytes(row["secret"])) != key.id:
+                secret = self._open(row["person"], row["secret"])
+                count += self._rows.change(tx, row, secret=sealer.seal(secret, key_bytes((row["person"],))))
+        return count
 
     def take(self, person: str, typed: str, then: Callable[[Tx], T]) -> T:
         """Take a code or a recovery code, run `then` in the same transaction and return its result.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from guard import canon
 from guard.actions._resolve import resolve
 from guard.errors import DeniedError, WaitingError
-from guard.events import Activity, Ending, Event, Level, Principal, Progress, RunId, silent
+from guard.events import Activity, Ending, Event, Level, Principal, PrincipalId, Progress, RunId, silent
 
 if TYPE_CHECKING:
     from guard.app import App
@@ -55,6 +55,10 @@ def _nothing(_: Tx) -> None:
     """Nothing to remember."""
 
 
+def _nothing_more(_: App) -> None:
+    """Nothing is left to be done."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[R]):
     """What a work did: its result for the caller, its words for the ledger, what state must remember of it."""
@@ -67,6 +71,8 @@ class Outcome(Generic[R]):
     remember: Callable[[Tx], None] = _nothing
     """Runs in the transaction that records the end."""
     ending: Ending = Ending.DONE
+    after: Callable[[App], None] = _nothing_more
+    """Runs once the end is recorded; it raises nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +108,7 @@ def perform(app: App, caller: Caller, action: Action[R], **args: Json) -> R:
     """
     resolve(app)
     plan = action.plan(app, args) if action.plan else Plan()
-    digest = app.digest(
-        "action",
-        canon.json_bytes({"action": action.name, "args": args, "plan": plan.facts, "who": caller.who.id}),
-    )
+    digest = digest_of(app, action.name, args, plan.facts, caller.who.id)
     begun = Event(action.name, Ending.BEGUN, caller.who.id, app.new_run(), action.activity, digests={"action": digest})
     with ExitStack() as held:
         try:
@@ -122,6 +125,11 @@ def perform(app: App, caller: Caller, action: Action[R], **args: Json) -> R:
             raise
         app.record(_nothing, replace(begun, facts={"gate": gate}))
         return _work(app, action, Task(args, plan, begun.run, caller.who, caller.progress), begun)
+
+
+def digest_of(app: App, name: str, args: Mapping[str, Json], facts: Mapping[str, Json], who: PrincipalId) -> str:
+    """Return the keyed digest that binds an approval to an action, its arguments, its plan and a person."""
+    return app.digest("action", canon.json_bytes({"action": name, "args": args, "plan": facts, "who": who}))
 
 
 def _work(app: App, action: Action[R], task: Task, begun: Event) -> R:
@@ -141,6 +149,7 @@ def _work(app: App, action: Action[R], task: Task, begun: Event) -> R:
         if any(run.run == begun.run for run in app.state.open_runs()):  # else its end was written before this came
             app.record(_nothing, replace(begun, ending=ending, facts={"error": type(error).__name__}))
         raise
+    outcome.after(app)
     return outcome.result
 
 

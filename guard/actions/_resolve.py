@@ -36,6 +36,10 @@ def resolve(app: App) -> tuple[Event, ...]:
 
 
 def _fate(app: App, run: OpenRun) -> tuple[str, int]:
+    if run.what.startswith("keys.shred"):  # its receipts say what it did, and what is left
+        found = app.shredder.of_run(run.run)
+        fate = "partly" if any(each.left for each in found) else "done" if found else "rolled back"
+        return fate, sum(each.rows for each in found)
     if not run.what.startswith(IN_SHOP):
         return "killed", 0
     return app.fate_in_shop(run.run)

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 
 from guard.actions._perform import Action, Outcome, Plan, Task
 from guard.events import Activity, Level
+from guard.fields.rename import row_keys
+from guard.fields.value import purposes
 
 if TYPE_CHECKING:
     from guard.app import App
     from guard.canon import Json
-    from guard.privacy import Acceptance, Proposal
+    from guard.privacy import Acceptance, Proposal, RenamePlan
+    from guard.state import Tx
 
 
 def _scan(app: App, task: Task) -> Outcome[Proposal]:
@@ -47,8 +50,8 @@ def _plan_accept(app: App, args: Mapping[str, Json]) -> Plan:
 
 def _accept(app: App, task: Task) -> Outcome[Acceptance]:
     acceptance: Acceptance = task.plan.payload  # type: ignore[assignment]  # _plan_accept put it there
-    for column in acceptance.catalog.encrypted():
-        app.keyring.ensure(f"column/{column.id}")  # so that the next backup of state holds the key already
+    for purpose in purposes(acceptance.catalog):
+        app.keyring.ensure(purpose)  # so that the next backup of state holds the key already
     remember = app.discovery.accept(acceptance)
     return Outcome(
         acceptance,
@@ -64,8 +67,35 @@ def _accept(app: App, task: Task) -> Outcome[Acceptance]:
     )
 
 
+def _plan_rename(app: App, args: Mapping[str, Json]) -> Plan:
+    """Check everything before a code is asked for."""
+    plan = app.discovery.plan_rename(str(args["old"]), str(args["new"]), row_keys(app.fields.records()))
+    return Plan(plan.lines, {"catalog": plan.acceptance.digest}, plan)
+
+
+def _rename(app: App, task: Task) -> Outcome[RenamePlan]:
+    plan: RenamePlan = task.plan.payload  # type: ignore[assignment]  # _plan_rename put it there
+    seals = app.fields.renamed(plan.rename)
+    catalog = app.discovery.rename(plan)
+
+    def remember(tx: Tx) -> None:
+        seals(tx)
+        catalog(tx)
+
+    return Outcome(
+        plan,
+        objects=(plan.rename.old, plan.rename.new),
+        counts={"columns": len(plan.moved), "by hand": len(plan.by_hand)},
+        digests={"catalog": plan.acceptance.digest},
+        remember=remember,
+    )
+
+
 SCAN: Action[Proposal] = Action("data.scan", Level.OPEN, Activity.DATA_READ, _scan)
 """Open, because it shows no value to anybody; recorded, because guard read them."""
 ACCEPT: Action[Acceptance] = Action(
     "data.accept", Level.PRIVILEGED, Activity.ENTITY_UPDATE, _accept, _plan_accept, holds=("shop",)
+)
+RENAME: Action[RenamePlan] = Action(
+    "data.rename", Level.PRIVILEGED, Activity.ENTITY_UPDATE, _rename, _plan_rename, holds=("shop",)
 )

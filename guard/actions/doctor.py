@@ -17,8 +17,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from guard.actions import vault
 from guard.config import POLICIES, load_policy
-from guard.errors import GuardError
+from guard.crypto import rewrap
+from guard.crypto.roots import AwayError
+from guard.errors import GuardError, UnavailableError
 
 if TYPE_CHECKING:
     from guard.app import App
@@ -103,17 +106,19 @@ def _policies(app: App) -> Iterator[Check]:
 
 
 def _modes(app: App) -> Iterator[Check]:
+    roots = [each for each in (app.settings.root, app.settings.root.second) if each is not None]
+    files = [app.home / root.path for root in roots if root.kind == "file"]
+    if len(roots) > 1:  # one of two may be away; `_roots` tells
+        files = [path for path in files if path.exists()]
     for path, most in (
-        (app.home / app.settings.root.path, 0o600),
+        *((path, 0o600) for path in files),
         (app.home / "keys", 0o700),
         (app.home / "var", 0o700),
         (app.home / "guard.toml", 0o755),
     ):
         if not path.exists():
-            if app.settings.root.kind == "file" or path.suffix != ".key":
-                yield Check(
-                    f"mode of {path.name}", Found.WRONG, f"{path} does not exist", "restore it from where you keep it"
-                )
+            remedy = "restore it from where you keep it"
+            yield Check(f"mode of {path.name}", Found.WRONG, f"{path} does not exist", remedy)
             continue
         mode = path.stat().st_mode & 0o777
         yield (
@@ -148,7 +153,7 @@ def _state(app: App) -> Iterator[Check]:
 
 
 def _keys(app: App) -> Iterator[Check]:
-    infos = app.keyring.list()
+    infos = [info for info in app.keyring.list() if info.opens]
     for info in infos:
         app.keyring.by_id(info.id)
     yield Check("keys", Found.WELL, f"root opens all {len(infos)}, commitments right")
@@ -160,6 +165,18 @@ def _keys(app: App) -> Iterator[Check]:
     if any((app.home / "recovery-kit").glob("guard-share-*")):
         remedy = "give each to another person and delete the files"
         yield Check("recovery shares", Found.WARNING, "still lie on this machine", remedy)
+
+
+def _roots(app: App) -> Iterator[Check]:
+    """Open the key of keys with each root: the one that is not needed today is the one that is needed when it burns."""
+    for each in rewrap.look(app.keyring.ring):
+        if each.error is None:
+            yield Check(each.name, Found.WELL, f"{each.what} opens the keys")
+        else:
+            away = isinstance(each.error, AwayError | UnavailableError)
+            yield Check(each.name, Found.WARNING if away else Found.WRONG, str(each.error), each.error.hint or "")
+    for text in rewrap.unnamed(app.keyring.ring):
+        yield Check("roots", Found.WARNING, text, "guard keys rewrap --root takes it away, or name it in guard.toml")
 
 
 def _shop(app: App) -> Iterator[Check]:
@@ -183,6 +200,22 @@ def _stores(app: App) -> Iterator[Check]:
             )
         except GuardError as error:
             yield Check(f"store {store.name}", Found.WRONG, str(error), error.hint or "")
+
+
+def _vault(app: App) -> Iterator[Check]:
+    if not vault.is_wanted(app):
+        return
+    if lack := vault.too_few(app):
+        yield Check("vault", Found.WRONG, lack, "add a [[vault]] for each to guard.toml")
+    for seen, wrong in vault.mirrors(app):
+        hint = (seen.trouble.hint if seen.trouble else None) or "guard run epoch puts mirrors right"
+        detail = "; ".join(wrong) or seen.where
+        yield Check(f"vault {seen.name}", Found.WRONG if wrong else Found.WELL, detail, hint if wrong else "")
+    if same := vault.on_one_disk(app):
+        detail = f"{', '.join(same)} lie on one disk: both are lost together"
+        yield Check("vault disks", Found.WARNING, detail, "put one of them on another machine, in a bucket or in KMS")
+    for is_wrong, text, remedy in vault.standing(app):
+        yield Check("vault", Found.WRONG if is_wrong else Found.WELL, text, remedy if is_wrong else "")
 
 
 def _anchors(app: App) -> Iterator[Check]:
@@ -214,8 +247,10 @@ _LOOKS: dict[str, Callable[[App], Iterator[Check]]] = {
     "disk": _space,
     "state": _state,
     "keys": _keys,
+    "roots": _roots,
     "shop": _shop,
     "stores": _stores,
+    "vault": _vault,
     "anchors": _anchors,
     "mode": _mode,
 }

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from guard.actions._perform import Action, Outcome, Plan, Task
 from guard.events import Activity, Ending, Level
+from guard.shop.scrub import costs
 
 if TYPE_CHECKING:
     from guard.app import App
     from guard.canon import Json
-    from guard.fields import Check, Finished, SealPlan, Swept
+    from guard.fields import Check, Finished, Found, SealPlan, Swept
 
 
 def _columns(args: Mapping[str, Json]) -> tuple[str, ...]:
@@ -33,7 +34,8 @@ def _plan_encrypt(app: App, args: Mapping[str, Json]) -> Plan:
 
 def _encrypt(app: App, task: Task) -> Outcome[tuple[Swept, ...]]:
     plan: SealPlan = task.plan.payload  # type: ignore[assignment]  # _plan_encrypt put it there
-    swept = app.fields.encrypt(plan, task.run, task.progress)
+    workers = task.args.get("workers")
+    swept = app.fields.encrypt(plan, task.run, task.progress, workers if isinstance(workers, int) else 1)
     return Outcome(
         swept,
         objects=tuple(each.at for each in swept),
@@ -54,17 +56,26 @@ def _verify(app: App, task: Task) -> Outcome[tuple[Check, ...]]:
             "opened": sum(check.opened for check in checks),
             "plain": sum(check.plain for check in checks),
             "changed": sum(check.same is False for check in checks),
+            **{name: count for name, count in _gone(checks).items() if count},
         },
         facts={check.at: "clean" if check.clean else "findings" for check in checks},
         remember=app.fields.verified(checks),
     )
 
 
+def _gone(checks: tuple[Check, ...]) -> dict[str, int]:
+    """Return the counts that most shops never see."""
+    return {
+        "shredded": sum(check.shredded for check in checks),
+        "untold": sum(check.untold for check in checks),
+    }
+
+
 def _plan_finalize(app: App, args: Mapping[str, Json]) -> Plan:
     names = _columns(args) or tuple(each.at for each in app.fields.status() if each.state in {"sealed", "strict"})
     lines = (
         f"finish {', '.join(names)}: plain text is refused from then on",
-        "rewrite the database without old values",
+        *costs(app.fields.shop),
     )
     return Plan(lines, {"columns": list(names)})
 
@@ -74,10 +85,20 @@ def _finalize(app: App, task: Task) -> Outcome[Finished]:
     return Outcome(
         done,
         objects=tuple(check.at for check in done.columns),
-        counts={check.at: check.opened for check in done.columns},
+        counts={
+            **{check.at: check.opened for check in done.columns},
+            "places": len(done.remains),
+            "unseen": sum(place.unseen for place in done.remains),
+        },
         facts={check.at: "strict" for check in done.columns},
         remember=app.fields.finished(done),
     )
+
+
+def _search(app: App, task: Task) -> Outcome[Found]:
+    """Search. The ledger learns where and how many; of the value no more than what the action's keyed digest holds."""
+    found = app.fields.search(task.text("column"), task.text("value"))
+    return Outcome(found, objects=(found.at,), counts={"rows": len(found.rows), "passed": found.passed})
 
 
 def _plan_decrypt(app: App, args: Mapping[str, Json]) -> Plan:
@@ -109,3 +130,5 @@ FINALIZE: Action[Finished] = Action(
 DECRYPT: Action[tuple[Swept, ...]] = Action(
     "fields.decrypt", Level.DUAL, Activity.DATA_DECRYPT, _decrypt, _plan_decrypt, holds=("shop",)
 )
+SEARCH: Action[Found] = Action("fields.search", Level.ROUTINE, Activity.DATA_READ, _search)
+"""Finds the rows of a sealed column that hold a value: shows their keys, opens nothing to anybody."""

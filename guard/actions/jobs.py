@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from guard.actions import audit, backup, retention
+from guard.actions import audit, backup, epoch, retention
 from guard.actions._perform import Caller, perform
 from guard.errors import BusyError, ConfigError, DeniedError, Exit, GuardError, InterlockError, TamperedError
 from guard.events import Progress
@@ -67,6 +67,17 @@ def _retention(app: App, caller: Caller, _: tuple[str, ...]) -> Result:
     return Result(RunState.OK)
 
 
+def _epoch(app: App, caller: Caller, _: tuple[str, ...]) -> Result:
+    """End the epoch of people's keys when its month is over, and finish what shredding left; mostly it only looks."""
+    if not epoch.is_due(app):
+        return Result(RunState.OK)
+    failed = perform(app, caller, epoch.TURN).failed
+    if not failed:
+        return Result(RunState.OK)
+    again = any(not isinstance(error, HOPELESS) for error in failed.values())
+    return Result(RunState.PARTLY, "; ".join(f"{what}: {_words(error)}" for what, error in failed.items()), (), again)
+
+
 def _heartbeat(app: App, caller: Caller, _: tuple[str, ...]) -> Result:
     """Anchor the ledger. The entries of that are the heartbeat itself."""
     failed = perform(app, caller, audit.ANCHOR).failed
@@ -89,6 +100,7 @@ JOBS: Mapping[str, Work] = {
     "prune": _prune,
     "verify": _verify,
     "retention": _retention,
+    "epoch": _epoch,
     "heartbeat": _heartbeat,
 }
 """Every job there is. `policies/schedule.toml` says when they run."""

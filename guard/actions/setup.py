@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from guard.app import App, declare_tables
-from guard.crypto import recovery, roots
-from guard.crypto.keyring import Keyring, Origin
+from guard.crypto import recovery
+from guard.crypto.keyring import Keyring
 from guard.errors import ConfigError, GuardError
 from guard.events import GUARD, Activity, Ending, Event, Role
 from guard.state import State
@@ -37,10 +37,7 @@ url = {url}
 [state]
 url = "sqlite:///var/state.db"
 
-[root]
-kind = {root}
-path = "keys/root.key"
-
+{root}
 [backup]
 # Folders of files to back up beside the database and guard's state, e.g. ["/srv/shop/uploads"].
 files = []
@@ -51,6 +48,8 @@ kind = "local"
 # A folder on the same machine is lost with it: add a second store of kind "s3" or a folder on another machine.
 path = {backups}
 
+# To shred one person's data (bind = "subject" in the catalog), add two [[vault]]: runbooks/shredding.md.
+
 [[audit.anchor]]
 name = "folder"
 kind = "folder"
@@ -60,6 +59,34 @@ path = "anchors"
 [report]
 folder = "reports"
 """
+
+_IN_FILE = """\
+[root]
+kind = "file"
+path = "keys/root.key"
+"""
+
+ROOTS = {
+    "file": _IN_FILE,
+    "passphrase": '[root]\nkind = "passphrase"\n',
+    "kms": """\
+[root]
+kind = "kms"
+key = {kms_key}
+{kms_region}# A second root opens the keys when KMS does not answer: a [root.second], then `guard keys rewrap --root`.
+""",
+    "credential": f"""\
+# Make the key file a credential, sealed to this machine, and give it to guard's units:
+#   systemd-creds encrypt --name=guard-root keys/root.key /etc/credstore.encrypted/guard-root
+#   LoadCredentialEncrypted=guard-root
+# Then make the second root the only one, and keep the key file where no attacker of this machine finds it.
+{_IN_FILE}
+[root.second]
+kind = "credential"
+credential = "guard-root"
+""",
+}
+"""What guard.toml says of the root, by `Answers.root`."""
 
 PACKAGE = Path(__file__).parent.parent
 KIT = "recovery-kit"
@@ -78,7 +105,11 @@ class Answers:
     admin_name: str
     os_user: str
     root: str = "file"
+    """ "file", "passphrase", "kms" or "credential"."""
     passphrase: str | None = field(default=None, repr=False)
+    kms_key: str = ""
+    """ARN, id or alias of a symmetric KMS key."""
+    kms_region: str | None = None
     backup_folder: str = "backups"
     demo: bool = False
     look: bool = False
@@ -116,7 +147,8 @@ def set_up(home: Path, answers: Answers, clock: Clock, enrol: Enrol) -> Made:
 
 
 def _set_up(home: Path, answers: Answers, clock: Clock, enrol: Enrol) -> Made:
-    app = App.open(home / "guard.toml", clock)
+    typed = answers.passphrase
+    app = App.open(home / "guard.toml", clock, None if typed is None else lambda _: typed)
     try:
         if answers.look:
             _look_at_shop(app)
@@ -206,22 +238,17 @@ class _Scaffold:
 
 
 def _settings_text(answers: Answers) -> str:
-    texts = {name: _toml(text) for name, text in _named(answers).items()}
-    return SETTINGS.format(**texts)
+    region = f"region = {_toml(answers.kms_region)}\n" if answers.kms_region else ""
+    root = ROOTS[answers.root]
+    if answers.root == "kms":
+        root = root.format(kms_key=_toml(answers.kms_key), kms_region=region)
+    texts = {"name": answers.shop_name, "url": answers.shop_url, "backups": answers.backup_folder}
+    return SETTINGS.format(root=root, **{name: _toml(text) for name, text in texts.items()})
 
 
 def _toml(text: str) -> str:
     """Return a TOML string: JSON's, but for the one control character that JSON leaves as it is."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _named(answers: Answers) -> dict[str, str]:
-    return {
-        "name": answers.shop_name,
-        "url": answers.shop_url,
-        "root": answers.root,
-        "backups": answers.backup_folder,
-    }
 
 
 def _look_at_shop(app: App) -> None:
@@ -240,13 +267,8 @@ def _make_keys(app: App, answers: Answers) -> Kit:
     try:
         if answers.demo:
             state.write(lambda tx: state.meta.set(tx, "demo", "yes"))
-        params = roots.Argon2Params()
-        if answers.root == "passphrase":
-            root, origin = roots.from_passphrase(answers.passphrase or "", params), Origin("passphrase", params)
-            app.use_root(root)
-        else:
-            root, origin = roots.new_file(app.home / app.settings.root.path), Origin()
-        Keyring.create(state, root, kit.public, origin)
+        roots = app.roots.only("root") if answers.root == "credential" else app.roots  # it is made from the file later
+        Keyring.create(state, roots, kit.public)
     finally:
         state.close()
     return kit

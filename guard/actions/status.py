@@ -11,7 +11,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from guard.actions import vault
 from guard.config import POLICIES, load_policy
+from guard.crypto import kit
 from guard.errors import GuardError
 from guard.events import Ending
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 STALE_BACKUP = timedelta(hours=26)
 """A nightly backup is late when the newest snapshot is older than a day and two hours of running time."""
+
+KIT_TEST = timedelta(days=365)
+"""How often the recovery kit is tested: people move, paper fades, and nobody looks before it burns."""
 
 
 class Light(StrEnum):
@@ -83,9 +88,44 @@ def _keys(app: App) -> Iterator[Line]:
             text, _, remedy = each.partition(": ")
             yield Line(Light.RED, "keys", f"missing: {text}", remedy)
     else:
-        yield Line(Light.GREEN, "keys", f"{len(app.keyring.list())} keys, all in the recovery kit and backed up")
+        count = sum(key.opens for key in app.keyring.list())
+        yield Line(Light.GREEN, "keys", f"{count} keys, all in the recovery kit and backed up")
+
+
+def _waiting(app: App) -> Iterator[Line]:
+    for key in app.keyring.list():
+        if key.state == "waiting":
+            text = f"version {key.version} of {key.purpose} waits for a backup of state, unused"
+            yield Line(Light.YELLOW, "keys", text, f"guard keys rotate {key.purpose}")
+    for name, why in app.roots.away.items():
+        yield Line(Light.YELLOW, "keys", f"{name} did not answer: {why}", why.hint or "guard doctor looks at each root")
+
+
+def _kit(app: App) -> Iterator[Line]:
     if any((app.home / "recovery-kit").glob("guard-share-*")):
         yield Line(Light.YELLOW, "keys", "the recovery shares still lie on this machine", "give them to three people")
+    dates = kit.dates(app.keyring.ring)
+    last = dates.tested_at or dates.made_at
+    if last is not None and app.clock.now() - last > KIT_TEST:
+        how = f"tested {dates.tested_at:%Y-%m-%d}" if dates.tested_at else "never tested"
+        text = f"the recovery kit was made {dates.made_at:%Y-%m-%d} and {how}"
+        yield Line(Light.YELLOW, "keys", text, "guard keys recovery test, with two of its shares")
+
+
+def _vault(app: App) -> Iterator[Line]:
+    if not vault.is_wanted(app):
+        return
+    if lack := vault.too_few(app):
+        yield Line(Light.RED, "vault", lack, "add a [[vault]] for each to guard.toml")
+    sound = 0
+    for seen, wrong in vault.mirrors(app):
+        sound += not wrong
+        if wrong:
+            yield Line(Light.RED, "vault", f"mirror {seen.name}: {'; '.join(wrong)}", "guard doctor; guard run epoch")
+    for is_wrong, text, remedy in vault.standing(app):
+        yield Line(Light.RED if is_wrong else Light.YELLOW if remedy else Light.GREEN, "vault", text, remedy)
+    if sound:
+        yield Line(Light.GREEN, "vault", f"{sound} mirrors hold the keys of epochs")
 
 
 def _backups(app: App) -> Iterator[Line]:
@@ -190,6 +230,9 @@ _LOOKS: dict[str, Callable[[App], Iterator[Line]]] = {
     "breach": _breaches,
     "ledger": _ledger,
     "keys": _keys,
+    "waiting keys": _waiting,
+    "recovery kit": _kit,
+    "vault": _vault,
     "backup": _backups,
     "catalog": _catalog,
     "fields": _fields,

@@ -74,6 +74,7 @@ class Tour:
             "back up": self._first_backup,
             "encrypt": self._encrypt,
             "verify": self._verify,
+            "search": self._search,
             "finalize": self._finalize,
             "retention": self._retention,
             "next night": self._second_backup,
@@ -152,6 +153,13 @@ class Tour:
     def _verify(self) -> tuple[str, str]:
         done = self._do(fields.VERIFY, columns=[])
         return f"opened all {sum(each.opened for each in done):,} values and compared digests", "guard audit list"
+
+    def _search(self) -> tuple[str, str]:
+        email = next(value for value in self._planted if "@" in value and " " not in value)
+        found = self._do(fields.SEARCH, column="customer.email", value=email.upper())
+        if len(found.rows) != 1:
+            raise NotEqualError(f"{len(found.rows)} customers are found by one sealed e-mail address")
+        return "found a customer by a sealed e-mail address, in other letters", "guard fields search customer.email -"
 
     def _finalize(self) -> tuple[str, str]:
         self._do(fields.FINALIZE, columns=[])

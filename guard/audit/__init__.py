@@ -5,6 +5,7 @@ changed and, up to the newest anchor, that nothing was cut; it cannot prove that
 """
 
 from guard.audit.anchor import FolderAnchor
+from guard.audit.chain import Restart
 from guard.audit.checkpoint import Checkpoint, open_signed, origin_of
 from guard.audit.entry import Entry
 from guard.audit.log import Anchored, Ledger, heartbeat
@@ -18,6 +19,7 @@ __all__ = [
     "FolderAnchor",
     "Ledger",
     "Query",
+    "Restart",
     "Seen",
     "Verdict",
     "heartbeat",

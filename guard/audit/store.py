@@ -74,6 +74,8 @@ class Kind(StrEnum):
     HOURLY = "hourly"
     """The last one of an hour in which something was recorded."""
     ANCHORED = "anchored"
+    CLOSED = "closed"
+    """The last one of a log that a restore has closed."""
 
 
 Row = tuple[int, bytes, bytes, str, str, str, str, str]

@@ -9,27 +9,29 @@ from datetime import datetime
 from pathlib import Path
 from uuid import UUID
 
+from guard import faults
+from guard.backup import holders, slots, store
 from guard.backup import prune as pruning
 from guard.backup import restore as restoring
-from guard.backup import slots, store
-from guard.backup.erasures import START, Position, Register
+from guard.backup.erasures import START, Erasure, Newer, Position, Register
 from guard.backup.marks import marked_packs
 from guard.backup.prune import PrunePlan
 from guard.backup.repository import Founding, Repository
 from guard.backup.restore import Restored, RestorePlan, Wanted
 from guard.backup.results import Founded, Listed, Several, StoreRun, in_each, listed, store_run
 from guard.backup.run import Occasion, back_up
-from guard.backup.snapshot import Snapshot, SnapshotId, newest, pick, snapshots
+from guard.backup.sealed import Sealing
+from guard.backup.snapshot import POLICIES, STATE, Snapshot, SnapshotId, newest, newest_of_state, pick, snapshots
 from guard.backup.sources import Ready, Source, Uncovered
 from guard.backup.sources.sqlite import remove_copies
 from guard.backup.stores import Store
 from guard.backup.stores.places import Places
-from guard.backup.verify import Looking, Verified, verify
+from guard.backup.verify import Looking, Verified, read_back, verify
 from guard.canon import Json
 from guard.clock import Clock
+from guard.config import StoreSettings
 from guard.config.backup import BackupPolicy
-from guard.crypto import recovery
-from guard.errors import ConfigError, GuardError, UnavailableError
+from guard.errors import ConfigError, DeniedError, GuardError, InterlockError, UnavailableError
 from guard.events import Progress, silent
 from guard.state import Tx
 
@@ -41,6 +43,8 @@ class Keys:
     store_id: UUID
     masters: Mapping[int, bytes] = field(repr=False)
     recovery_public: bytes | None = None
+    newest: int | None = None
+    """The version that seals; None: the highest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +89,30 @@ class Backups:
         """
         chosen = self._chosen(names)
         occasion = Occasion(self._setup.keys().store_id, self._setup.clock.now(), tuple(tags), progress)
-        with self._ready() as ready:
-            return in_each(chosen, lambda name: store_run(name, back_up(self._open(name), ready, occasion)))
+        with self._ready(self._setup.sources()) as ready:
+            return in_each(chosen, lambda name: store_run(name, back_up(self._for_writing(name), ready, occasion)))
+
+    def run_state(self, names: Sequence[str] = (), progress: Progress = silent) -> Several[StoreRun]:
+        """Back guard's state and policies up alone, and read them back from each store. The caller holds "repository".
+
+        A store that fails, or that does not give back what it was given, does not stop the others. Raises
+        UnavailableError when state cannot be read.
+        """
+        chosen = self._chosen(names)
+        occasion = Occasion(self._setup.keys().store_id, self._setup.clock.now(), (), progress)
+        own = [source for source in self._setup.sources() if source.name in {STATE, POLICIES}]
+        with self._ready(own) as ready:
+            if problems := [why for each in ready if each.name == STATE and (why := each.why or each.problems)]:
+                raise UnavailableError(f"guard's state cannot be backed up: {problems[0]}")
+            return in_each(chosen, lambda name: self._save_state(name, ready, occasion))
+
+    def _save_state(self, name: str, ready: Sequence[Ready], occasion: Occasion) -> StoreRun:
+        made = back_up(self._for_writing(name), ready, occasion)
+        faults.point("backup.state.published")
+        again = self._open(name)
+        again.load_index(marked_packs(again))
+        read_back(again, pick(snapshots(again), made.id), occasion.progress)
+        return store_run(name, made)
 
     # Look ------------------------------------------------------------------------------------------------------------
 
@@ -97,7 +123,7 @@ class Backups:
         )
 
     def newest(self, name: str) -> Snapshot | None:
-        """Return the newest snapshot in a store that is not late; None when there is none."""
+        """Return the newest snapshot in a store that is not late and more than state; None when there is none."""
         return newest(snapshots(self._open(name)))
 
     def state_saved_at(self) -> datetime | None:
@@ -171,31 +197,83 @@ class Backups:
         """Return the snapshots that should be in a store."""
         return store.of(tx, name)
 
+    # Who opens a store without state ---------------------------------------------------------------------------------
+
+    def admit(self, version: int, master: bytes, passphrase: str | None = None) -> None:
+        """Give the recovery kit, and who knows the passphrase, a slot for a new version of the master key everywhere.
+
+        Raises InterlockError without a kit or where a passphrase is needed, and what the first store raises that fails.
+        """
+        public = self._setup.keys().recovery_public
+        if public is None:
+            raise InterlockError("there is no recovery kit to open the new key with", hint="guard keys recovery make")
+        for place in map(self._place, self.stores):
+            if place.size("config") is not None:
+                holders.admit(place, version, master, public, passphrase)
+
+    def objects_under(self, version: int) -> Several[int]:
+        """Return how many objects of each store are sealed with a version of the master key."""
+        return in_each(self.stores, lambda name: holders.objects_under(self._place(name), version))
+
+    def _complete(self, repository: Repository) -> tuple[str, ...]:
+        return holders.complete(repository.store, repository.sealing, self._setup.keys().recovery_public)
+
     # Without state ---------------------------------------------------------------------------------------------------
 
     def by_passphrase(self, name: str, passphrase: str) -> Backups:
-        """Return the same backups, opened by a passphrase slot of a store instead of guard's keyring."""
-        slot, raw = self._slot(name, slots.PASSPHRASE)
-        sealing = slots.open_passphrase(slot, raw, passphrase)
-        return self._with(sealing.masters)
+        """Return the same backups, opened by the passphrase slots of a store instead of guard's keyring."""
+        return self._opened(name, slots.PASSPHRASE, lambda slot, raw: slots.open_passphrase(slot, raw, passphrase))
 
-    def by_recovery(self, name: str, shares: Sequence[str]) -> Backups:
-        """Return the same backups, opened by two shares of the recovery kit instead of guard's keyring."""
-        slot, raw = self._slot(name, slots.RECOVERY)
-        sealing = slots.open_recovery(slot, raw, recovery.combine(shares))
-        return self._with(sealing.masters)
+    def by_recovery(self, name: str, private: bytes) -> Backups:
+        """Return the same backups, opened by the recovery kit's private key instead of guard's keyring."""
+        return self._opened(name, slots.RECOVERY, lambda slot, raw: slots.open_recovery(slot, raw, private))
 
-    def _with(self, masters: Mapping[int, bytes]) -> Backups:
-        keys = Keys(UUID(int=0), masters)
-        return Backups(replace(self._setup, keys=lambda: keys))
+    def at(self, folder: Path) -> Backups:
+        """Return the same backups with one more store, called as the folder it lies in: one that guard.toml lacks."""
+        places = self._setup.places
+        store = StoreSettings(name=str(folder), path=str(folder.absolute()))
+        return Backups(replace(self._setup, places=replace(places, settings=(*places.settings, store))))
 
-    def _slot(self, name: str, kind: str) -> tuple[str, bytes]:
+    def pick_state(self, name: str, snapshot: str) -> Snapshot:
+        """Return the snapshot to bring state back from: "latest" is the newest that holds it whole.
+
+        Raises ConfigError when there is none, or the one that is named does not hold state.
+        """
+        chosen = pick(snapshots(self._open(name)), snapshot, newest_of_state)
+        if not chosen.holds_state:
+            raise ConfigError(f"snapshot {chosen.id[:12]} does not hold guard's state", hint="guard backup list")
+        return chosen
+
+    def erasures_since(self, snapshot: Snapshot, names: Sequence[str]) -> Newer:
+        """Return what the longest register of these stores holds that is newer than a snapshot."""
+        known = snapshot.manifest.erasures
+        position = Position(known.count, bytes.fromhex(known.head))
+        longest: tuple[Erasure, ...] = ()
+        failed: dict[str, GuardError] = {}
+        for name in names:
+            try:
+                longest = max(longest, tuple(self.register(name).require(position)[known.count :]), key=len)
+            except GuardError as error:
+                failed[name] = error
+        return Newer(longest, failed)
+
+    def _opened(self, name: str, kind: str, opened: Callable[[str, bytes], Sealing]) -> Backups:
+        """Open every slot of a kind: each holds one version of the master key. Those of another secret stay shut."""
         place = self._place(name)
         found = [entry.name for entry in place.list(f"keys/{kind}-") if entry.name.rpartition("-")[2].isdecimal()]
         if not found:
             raise ConfigError(f"the repository in {place.where} has no {kind} slot")
-        slot = max(found, key=lambda each: int(each.rpartition("-")[2]))
-        return slot, place.get(slot)
+        masters: dict[int, bytes] = {}
+        denied: DeniedError | None = None
+        for slot in found:
+            try:
+                masters.update(opened(slot, place.get(slot)).masters)
+            except DeniedError as error:
+                denied = error
+        if not masters:
+            raise denied or DeniedError(f"no {kind} slot in {place.where} opens")
+        keys = Keys(UUID(int=0), masters)
+        return Backups(replace(self._setup, keys=lambda: keys))
 
     def _chosen(self, names: Sequence[str]) -> tuple[str, ...]:
         if not self.stores:
@@ -203,7 +281,14 @@ class Backups:
         return tuple(names) or self.stores
 
     def _open(self, name: str) -> Repository:
-        return Repository.open(self._place(name), self._setup.keys().masters)
+        keys = self._setup.keys()
+        return Repository.open(self._place(name), keys.masters, keys.newest)
+
+    def _for_writing(self, name: str) -> Repository:
+        """Open a store, and give the recovery kit a slot where it lacks one: what is written, the kit must open."""
+        repository = self._open(name)
+        self._complete(repository)
+        return repository
 
     def _place(self, name: str) -> Store:
         """Return a store; opened once, because a client of S3 keeps its connections."""
@@ -220,19 +305,16 @@ class Backups:
         founding = Founding(
             keys.store_id, self._setup.clock.now(), self._setup.policy().grace.rest, keys.recovery_public, passphrase
         )
-        made = Repository.init(place, keys.masters, founding)
+        newest = keys.newest or max(keys.masters)
+        made = Repository.init(place, {newest: keys.masters[newest]}, founding)
         return Founded(name, place.where, made=True, slots=made.config.slots)
 
     def _state_saved_at(self, name: str) -> datetime | None:
-        found = [
-            each.at
-            for each in snapshots(self._open(name))
-            if not each.late and any(source.kind == "state" and source.is_whole for source in each.manifest.sources)
-        ]
+        found = [each.at for each in snapshots(self._open(name)) if not each.late and each.holds_state]
         return max(found, default=None)
 
     @contextmanager
-    def _ready(self) -> Iterator[tuple[Ready, ...]]:
+    def _ready(self, sources: Sequence[Source]) -> Iterator[tuple[Ready, ...]]:
         """Make all sources readable; one that fails is not covered, with its reason."""
         temp = self._setup.temp
         try:
@@ -242,7 +324,7 @@ class Backups:
             raise UnavailableError(f"cannot write to {temp}: {error.strerror}") from error
         with ExitStack() as stack:
             ready = []
-            for source in self._setup.sources():
+            for source in sources:
                 try:
                     ready.append(stack.enter_context(source.ready(temp)))
                 except (GuardError, OSError) as error:

@@ -6,8 +6,8 @@ stores, so that a store which fell behind is seen.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
 from typing import Literal
@@ -18,15 +18,19 @@ from guard.backup.repository import Repository, decode
 from guard.backup.sealed import Kind
 from guard.canon import json_bytes, parts
 from guard.clock import parse, stamp
-from guard.errors import BusyError, InterlockError, TamperedError
+from guard.errors import BusyError, GuardError, InterlockError, TamperedError
 
 _NO_HEAD = bytes(32)
 
 
 class Effect(msgspec.Struct, frozen=True, kw_only=True):
-    """What was done to one row: `key` is its canonical key in hex, `columns` the ones it was done to (none: all)."""
+    """What was done to one row: `key` is its canonical key in hex, `columns` the ones it was done to (none: all).
 
-    effect: Literal["erase", "retain", "rectify", "restrict"]
+    "shred" was done to a person: `table` is where the catalog finds such people, `key` the canonical key of this one,
+    `columns` are the "Table.Column" whose values about them are dead, wherever they lie.
+    """
+
+    effect: Literal["erase", "retain", "rectify", "restrict", "shred"]
     table: str
     key: str
     columns: tuple[str, ...] = ()
@@ -59,6 +63,14 @@ class Erasure:
     at: datetime
     effects: tuple[Effect, ...]
     position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Newer:
+    """Entries of a register that are newer than a snapshot, and the stores that could not say what they hold."""
+
+    entries: tuple[Erasure, ...] = ()
+    failed: Mapping[str, GuardError] = field(default_factory=dict)
 
 
 class Register:

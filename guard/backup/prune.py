@@ -25,8 +25,17 @@ def keep(found: Iterable[Snapshot], policy: Keep, now: datetime) -> frozenset[Sn
 
     Of each of the last `daily` UTC days that have a snapshot (`weekly` ISO weeks, `monthly` months) the last one that
     is not partial stays, or the last partial one of a day that has no other. The newest snapshot and the newest that is
-    not partial always stay. Those from after `now` (a clock was wrong) and late ones stay and are not counted.
+    not partial always stay. Those from after `now` (a clock was wrong) and late ones stay and are not counted. Those of
+    state alone are counted by themselves: one made at noon does not replace the night's, which holds the shop.
     """
+    of_state: list[Snapshot] = []
+    others: list[Snapshot] = []
+    for each in found:
+        (of_state if each.of_state else others).append(each)
+    return _kept(of_state, policy, now) | _kept(others, policy, now)
+
+
+def _kept(found: Iterable[Snapshot], policy: Keep, now: datetime) -> frozenset[SnapshotId]:
     every = sorted(found, key=lambda each: (each.at, each.id))
     counted = [each for each in every if each.at <= now and not each.late]
     kept = {each.id for each in every if each.at > now or each.late}

@@ -104,8 +104,9 @@ class Repository:
             slots=tuple(name for name, _ in made),
             cutter=_Cutting(cutter.file, cutter.media, cutter.page, cutter.stream),
         )
+        for left in [*store.list("keys/")]:
+            store.delete(left.name)  # of an init that was interrupted; without a config it opens nothing
         for name, raw in made:
-            store.delete(name)  # of an init that was interrupted; without a config it opens nothing
             store.put_if_absent(name, raw)
         raw = sealing.seal(Kind.CONFIG, "config", json_bytes(msgspec.to_builtins(config)))
         if not store.put_if_absent("config", raw):
@@ -113,8 +114,8 @@ class Repository:
         return cls(store, sealing, config)
 
     @classmethod
-    def open(cls, store: Store, masters: Mapping[int, bytes]) -> Repository:
-        """Open the repository in a store with guard's own key.
+    def open(cls, store: Store, masters: Mapping[int, bytes], newest: int | None = None) -> Repository:
+        """Open the repository in a store with guard's own key. `newest`: the version that seals, if not the highest.
 
         Raises ConfigError when there is none, DeniedError when it needs another key.
         """
@@ -128,7 +129,7 @@ class Repository:
                 f"the repository in {store.where} needs version {header.version} of the repository key",
                 hint="it may have been made by another guard",
             )
-        return cls._opened(store, Sealing(header.repository, masters), raw)
+        return cls._opened(store, Sealing(header.repository, masters, newest), raw)
 
     @classmethod
     def _opened(cls, store: Store, sealing: Sealing, raw: bytes) -> Repository:

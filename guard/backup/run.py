@@ -88,15 +88,18 @@ def back_up(repository: Repository, sources: Sequence[Ready], occasion: Occasion
 
 
 def _parent(repository: Repository) -> Snapshot | None:
-    """Return the snapshot the store dates last: unchanged files take their chunks from it. A damaged one is none."""
-    entries = repository.entries("snapshots")
-    if not entries:
-        return None
-    last = max(entries, key=lambda entry: (entry.at, entry.name))
-    try:
-        return read(repository, last.name, last.at)
-    except TamperedError:
-        return None
+    """Return the snapshot the store dates last: unchanged files take their chunks from it. A damaged one is none.
+
+    Those of state alone are passed over: they know no files.
+    """
+    for entry in sorted(repository.entries("snapshots"), key=lambda entry: (entry.at, entry.name), reverse=True):
+        try:
+            found = read(repository, entry.name, entry.at)
+        except TamperedError:
+            return None
+        if not found.of_state:
+            return found
+    return None
 
 
 def _statistics(done: Sequence[SourceManifest], writer: ChunkWriter) -> Statistics:

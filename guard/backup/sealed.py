@@ -90,12 +90,15 @@ class Box:
 
 
 class Sealing:
-    """The keys of one repository: `masters` are the versions of the master key that are at hand."""
+    """The keys of one repository: `masters` are the versions of the master key that are at hand.
 
-    def __init__(self, repository: bytes, masters: Mapping[int, bytes]) -> None:
+    `newest`, the highest unless another is named, seals; the others only open.
+    """
+
+    def __init__(self, repository: bytes, masters: Mapping[int, bytes], newest: int | None = None) -> None:
         self.repository = repository
         self._masters = dict(masters)
-        self.newest = max(masters)
+        self.newest = newest or max(masters)
 
     def new(self, kind: Kind, name: str, salt: bytes | None = None) -> Box:
         """Return a box for a new object. `salt`: the bytes of its id, which was drawn at random for it."""

@@ -24,9 +24,16 @@ _TYPES: Final = {1: PASSPHRASE, 2: RECOVERY}
 _CHECK_SIZE: Final = 32
 
 
-def slot_name(kind: str, version: int) -> str:
-    """Return the object's name of the slot of `kind` for a version of the master key."""
-    return f"keys/{kind}-{version}"
+def slot_name(kind: str, version: int, kit: str | None = None) -> str:
+    """Return the name of the slot of `kind` for a version of the master key; a kit's slot carries its id."""
+    return f"keys/{kind}-{kit}-{version}" if kit else f"keys/{kind}-{version}"
+
+
+def named(name: str) -> tuple[str, int] | None:
+    """Return the (kind, version of the master key) that a slot's name says; None for another object's name."""
+    kind, _, rest = name.removeprefix("keys/").partition("-")
+    number = rest.rpartition("-")[2]
+    return (kind, int(number)) if kind in _TYPES.values() and number.isdecimal() else None
 
 
 def passphrase_slot(sealing: Sealing, passphrase: str, params: roots.Argon2Params | None = None) -> tuple[str, bytes]:
@@ -42,7 +49,7 @@ def passphrase_slot(sealing: Sealing, passphrase: str, params: roots.Argon2Param
 
 def recovery_slot(sealing: Sealing, public: bytes) -> tuple[str, bytes]:
     """Return (name, bytes) of a slot that the recovery kit with this public key opens."""
-    name = slot_name(RECOVERY, sealing.newest)
+    name = slot_name(RECOVERY, sealing.newest, recovery.kit_id(public))
     head = _head(2, sealing)
     body = recovery.seal_to(public, _material(sealing), parts(head, name.encode()))
     return name, _checked(sealing, name, head + body)

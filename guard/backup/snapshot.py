@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, NewType
+from typing import Final, Literal, NewType
 
 import msgspec
 
@@ -20,6 +20,14 @@ SnapshotId = NewType("SnapshotId", str)
 """64 hex characters; a unique beginning of at least 8 is enough for a person."""
 
 SourceKind = Literal["files", "sqlite", "state", "uncovered"]
+STATE: Final = "state"
+"""The name of the source that is guard's own state."""
+POLICIES: Final = "policies"
+"""The name of the source that is guard's policies: what state means without its catalog, nobody could say."""
+
+
+Latest = Callable[[Iterable["Snapshot"]], "Snapshot | None"]
+"""Says which snapshot "latest" means."""
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -114,6 +122,16 @@ class Snapshot:
         """Whether something is not covered or could not be read."""
         return self.manifest.partial
 
+    @property
+    def of_state(self) -> bool:
+        """Whether it was made of guard's state alone: it brings back no shop, and retention counts it apart."""
+        return bool(self.manifest.sources) and all(each.name in {STATE, POLICIES} for each in self.manifest.sources)
+
+    @property
+    def holds_state(self) -> bool:
+        """Whether guard's state is in it, as it was at one moment."""
+        return any(each.kind == "state" and each.is_whole for each in self.manifest.sources)
+
     def source(self, name: str) -> SourceManifest | None:
         """Return a source by its name; None when the snapshot has none of it."""
         return next((source for source in self.manifest.sources if source.name == name), None)
@@ -141,20 +159,33 @@ def snapshots(repository: Repository) -> list[Snapshot]:
     return sorted(found, key=lambda each: (each.at, each.id))
 
 
-def newest(found: list[Snapshot]) -> Snapshot | None:
-    """Return the newest snapshot that is not late; None when there is none."""
+def newest(found: Iterable[Snapshot]) -> Snapshot | None:
+    """Return the newest snapshot that is neither late nor of state alone; None when there is none."""
+    return _newest(each for each in found if not each.of_state)
+
+
+def newest_of_state(found: Iterable[Snapshot]) -> Snapshot | None:
+    """Return the newest snapshot that is not late and holds all of guard's state; None when there is none."""
+    return _newest(each for each in found if each.holds_state)
+
+
+def _newest(found: Iterable[Snapshot]) -> Snapshot | None:
     return max((each for each in found if not each.late), key=lambda each: (each.at, each.id), default=None)
 
 
-def pick(found: list[Snapshot], wanted: str) -> Snapshot:
+def pick(found: Sequence[Snapshot], wanted: str, latest: Latest = newest) -> Snapshot:
     """Return the snapshot `wanted` names: "latest", or the beginning of an id (8 characters or more).
 
     Raises ConfigError when there is none or more than one.
     """
     if wanted == "latest":
-        chosen = newest(found)
+        chosen = latest(found)
         if chosen is None:
-            raise ConfigError("there is no snapshot yet", hint="guard backup run makes one")
+            late = sum(each.late for each in found)
+            raise ConfigError(
+                f"there is no snapshot yet{f' but {late} late ones' if late else ''}",
+                hint="name a late one by its id: guard backup list" if late else "guard backup run makes one",
+            )
         return chosen
     fitting = [each for each in found if len(wanted) >= 8 and each.id.startswith(wanted)]
     if len(fitting) != 1:

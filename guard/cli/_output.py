@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any
 
@@ -16,11 +17,12 @@ import click
 import msgspec
 
 from guard.clock import stamp
+from guard.errors import Exit, GuardError
 from guard.events import Progress, silent
 
 
 def plain(value: Any) -> Any:
-    """Return `value` as JSON types; dataclasses become objects, times RFC 3339 in UTC, bytes hex."""
+    """Return `value` as JSON types; dataclasses become objects, times RFC 3339 in UTC, spans seconds, bytes hex."""
     match value:
         case _ if is_dataclass(value) and not isinstance(value, type):
             found: Any = {field.name: plain(getattr(value, field.name)) for field in fields(value)}
@@ -30,8 +32,8 @@ def plain(value: Any) -> Any:
             found = value.value
         case datetime():
             found = stamp(value)
-        case bytes():
-            found = value.hex()
+        case bytes() | timedelta():
+            found = value.hex() if isinstance(value, bytes) else value.total_seconds()
         case None | bool() | int() | float() | str():
             found = value
         case Sequence() | Set():
@@ -39,6 +41,15 @@ def plain(value: Any) -> Any:
         case _:
             found = str(value)
     return found
+
+
+def ended(failed: Mapping[str, GuardError], *, whole: bool = True) -> Exit:
+    """Say which stores failed, and return how a command ends that worked on several."""
+    for name, error in failed.items():
+        say(f"store {name}: {error}", error=True)
+        if error.hint:
+            say(f"  {error.hint}")
+    return Exit.DONE if whole and not failed else Exit.PARTLY
 
 
 def show_json(value: Any) -> None:
@@ -49,6 +60,18 @@ def show_json(value: Any) -> None:
 def say(text: str, *, error: bool = False) -> None:
     """Print talk: what happens, what to do next. It goes to stderr, red when it is an error."""
     click.echo(click.style(text, fg="red") if error else text, err=True)
+
+
+def show_lines(lines: Sequence[str]) -> None:
+    """Print lines as they are; on a terminal that is too narrow they are folded, hanging below their own text."""
+    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for line in lines:
+        hang = " " * len(_LABEL.match(line)[0])  # type: ignore[index]  # it matches every text
+        click.echo(textwrap.fill(line, room, subsequent_indent=hang) if room and len(line) > room else line)
+
+
+_LABEL = re.compile(r"(?: *(?:\w+:|\d+\.) +| *)")
+"""What stands before a line's own text: blanks, a label, a number."""
 
 
 def size(count: int) -> str:
@@ -144,8 +167,10 @@ class _Bars:
         if self._bars is None:
             self._bars = _started()
         if what not in self._tasks:
-            self._tasks[what] = self._bars.add_task(what, total=total)
-        self._bars.update(self._tasks[what], completed=done, total=total)
+            self._tasks[what] = self._bars.add_task(what, total=total, completed=done, pace="")
+        task = self._tasks[what]
+        speed = self._bars.tasks[task].speed
+        self._bars.update(task, completed=done, total=total, pace=f"{speed:,.0f}/s" if speed else "")
 
     def stop(self) -> None:
         if self._bars is not None:
@@ -156,7 +181,14 @@ def _started() -> Any:
     from rich.console import Console  # noqa: PLC0415  # rich is slow to import and only draws
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
-    look = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bars = Progress(*look, console=Console(stderr=True), transient=True)
+    look = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[pace]}"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
+    bars = Progress(*look, console=Console(stderr=True), transient=True, speed_estimate_period=60)
     bars.start()
     return bars

@@ -91,6 +91,11 @@ def verify(door: Door, /) -> int:
 def _show(verdict: Verdict) -> None:
     click.echo(f"{_entries(verdict.size)} from {stamp(verdict.first)} to {stamp(verdict.last)}: consistent")
     click.echo(f"root {verdict.root}; {verdict.checkpoints} kept checkpoints agree")
+    for restart in verdict.restarts:
+        lost = f"{_entries(restart.lost)} known to be lost" if restart.ahead else "no entry known to be lost"
+        click.echo(f"restored at entry {restart.size}, where the log {restart.closed} ends: {lost}")
+    if verdict.restarts:
+        click.echo(f"written to now: {verdict.origin}")
     for anchor in verdict.anchors:
         held = "nothing yet" if anchor.size is None else f"the first {_entries(anchor.size)}"
         click.echo(f"anchor {anchor.name}: {anchor.problem or held}")

@@ -10,24 +10,15 @@ from typing import TYPE_CHECKING
 import click
 
 from guard.cli._door import Door, ask_code, pass_door, pass_unchecked_door
-from guard.cli._output import say, show_json, show_rows, size
-from guard.errors import ConfigError, Exit, GuardError, InterlockError, TamperedError
+from guard.cli._lost import opened, opening, passphrase_option, restore_without_state, share_option
+from guard.cli._output import ended, say, show_json, show_rows, size
+from guard.errors import ConfigError, Exit, GuardError, TamperedError
 
 if TYPE_CHECKING:
-    from guard.backup import Backups, Listed, Restored, StoreRun, Verified
+    from guard.backup import Listed, StoreRun, Verified
     from guard.canon import Json
 
 _stores = click.option("--store", "stores", multiple=True, metavar="NAME", help="Only this store; may be repeated.")
-_share_files = click.option(
-    "--share-file",
-    "share_files",
-    multiple=True,
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Without guard's state: a file with one share of the recovery kit; give it twice.",
-)
-_passphrase = click.option(
-    "--passphrase", "ask_passphrase", is_flag=True, help="Without guard's state: ask for the repository's passphrase."
-)
 
 
 @click.group()
@@ -59,7 +50,7 @@ def init(door: Door, stores: tuple[str, ...], with_passphrase: bool) -> Exit:
     for each in found.done.values():
         if each.made and not each.slots:
             say(f"store {each.store}: no key slot; without guard's state and root key nobody can open it", error=True)
-    return _ended(found.failed)
+    return ended(found.failed)
 
 
 @backup.command()
@@ -83,13 +74,13 @@ def run(door: Door, stores: tuple[str, ...]) -> Exit:
         show_rows([_summary(each) for each in runs])
     for each in runs:
         _tell_gaps(each)
-    return _ended(found.failed, whole=not any(each.partial for each in runs))
+    return ended(found.failed, whole=not any(each.partial for each in runs))
 
 
 @backup.command("list")
 @_stores
-@_share_files
-@_passphrase
+@share_option
+@passphrase_option
 @pass_unchecked_door
 def list_(door: Door, stores: tuple[str, ...], share_files: tuple[Path, ...], ask_passphrase: bool) -> Exit:
     """List the snapshots in every store, the oldest first.
@@ -99,7 +90,7 @@ def list_(door: Door, stores: tuple[str, ...], share_files: tuple[Path, ...], as
     """
     if share_files or ask_passphrase:
         stores = (_one(door, stores),)
-        backups = _without_state(door, stores[0], share_files)
+        backups = opened(door, stores[0], opening(share_files, ask_passphrase))
     else:
         door.known()
         backups = door.app.backups
@@ -109,7 +100,7 @@ def list_(door: Door, stores: tuple[str, ...], share_files: tuple[Path, ...], as
         show_json({"snapshots": rows, "failed": found.failed})
     else:
         show_rows([_row(each) for each in rows], empty="no snapshot yet: guard backup run makes one")
-    return _ended(found.failed)
+    return ended(found.failed)
 
 
 @backup.command()
@@ -121,8 +112,8 @@ def list_(door: Door, stores: tuple[str, ...], share_files: tuple[Path, ...], as
 )
 @click.option("--path", "paths", multiple=True, metavar="PATTERN", help="Only what fits, with all below it.")
 @click.option("--overwrite", is_flag=True, help="Replace files that are there already.")
-@_share_files
-@_passphrase
+@share_option
+@passphrase_option
 @pass_unchecked_door
 def restore(
     door: Door,
@@ -155,7 +146,7 @@ def restore(
         "overwrite": overwrite,
     }
     if share_files or ask_passphrase:
-        done = _restore_without_state(door, args, share_files)
+        done = restore_without_state(door, args, opening(share_files, ask_passphrase))
     else:
         done = door.perform(RESTORE, **args)
     if door.as_json:
@@ -188,7 +179,7 @@ def verify(door: Door, stores: tuple[str, ...], data: bool) -> Exit:
     if failed and not done:
         raise next(iter(failed.values()))
     _show_verified(door, done)
-    ending = _ended(failed)
+    ending = ended(failed)
     damaged = any(isinstance(error, TamperedError) for error in failed.values())
     return Exit.TAMPERED if damaged or not all(each.is_sound for each in done.values()) else ending
 
@@ -224,15 +215,7 @@ def prune(door: Door, stores: tuple[str, ...], dry_run: bool, large: bool) -> Ex
         for name, each in found.done.items()
     ]
     show_rows(rows)
-    return _ended(found.failed)
-
-
-def _ended(failed: Mapping[str, GuardError], *, whole: bool = True) -> Exit:
-    for name, error in failed.items():
-        say(f"store {name}: {error}", error=True)
-        if error.hint:
-            say(f"  {error.hint}")
-    return Exit.DONE if whole and not failed else Exit.PARTLY
+    return ended(found.failed)
 
 
 def _one(door: Door, stores: tuple[str, ...]) -> str:
@@ -305,34 +288,3 @@ def _new_passphrase() -> str:
     if first != ask_code("Again"):
         raise ConfigError("the two passphrases differ")
     return first
-
-
-def _without_state(door: Door, store: str, share_files: tuple[Path, ...]) -> Backups:
-    """Open a store by what the person holds or knows; only where guard's state is lost, lest its rules be avoided."""
-    from guard.crypto.recovery import read_share_file  # noqa: PLC0415  # keeps --help light
-
-    _need_lost_state(door)
-    if share_files:
-        return door.app.backups.by_recovery(store, [read_share_file(path) for path in share_files])
-    if not sys.stdin.isatty():
-        raise ConfigError("no terminal to ask for the passphrase", hint="give --share-file FILE twice")
-    return door.app.backups.by_passphrase(store, ask_code("Passphrase of the repository"))
-
-
-def _need_lost_state(door: Door) -> None:
-    try:
-        _ = door.app.state
-    except GuardError:
-        return
-    raise InterlockError("guard's state is here, so its rules apply", hint="leave out --share-file and --passphrase")
-
-
-def _restore_without_state(door: Door, args: Mapping[str, Json], share_files: tuple[Path, ...]) -> Restored:
-    """Restore where there is no ledger to record it in: the shares or the passphrase are the authority."""
-    name = str(args["store"])
-    backups = _without_state(door, name, share_files)
-    plan = backups.plan_restore(name, str(args["snapshot"]), backups.wanted(args))
-    say("guard's state is lost: this restore is recorded nowhere. Write down who did it, when and why.")
-    for each in plan.not_covered:
-        say(f"not in the snapshot: {each}", error=True)
-    return backups.restore(name, plan)

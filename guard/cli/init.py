@@ -23,13 +23,17 @@ if TYPE_CHECKING:
 @click.option("--shop-url", help="SQLAlchemy URL of the shop's database, e.g. sqlite:///shop.db.")
 @click.option("--admin", help="Your name: you become the first administrator.")
 @click.option(
-    "--root", type=click.Choice(["file", "passphrase"]), default="file", show_default=True, help="What opens the keys."
+    "--root",
+    type=click.Choice(["file", "passphrase", "kms", "credential"]),
+    default="file",
+    show_default=True,
+    help="What opens the keys: a key file, a passphrase, a key in AWS KMS, a systemd credential.",
 )
+@click.option("--kms-key", help="With --root kms: the key's ARN, id or alias.")
+@click.option("--kms-region", help="With --root kms: its region, where the ARN does not say it.")
 @click.option("--backups", default="backups", show_default=True, help="Folder for backups; best on another disk.")
 @click.option("--later", is_flag=True, help="Do not look whether the shop's database answers now.")
-def init(
-    folder: Path, name: str | None, shop_url: str | None, admin: str | None, root: str, backups: str, later: bool
-) -> None:
+def init(folder: Path, root: str, backups: str, later: bool, **told: str | None) -> None:
     """Set guard up for a shop: keys, recovery kit, you as first administrator, ledger, policies.
 
     Run it in a new folder. You need a phone with an authenticator app.
@@ -45,12 +49,14 @@ def init(
             "guard init enrols the first administrator and needs a terminal", hint="run it by hand, once for each shop"
         )
     answers = Answers(
-        shop_name=name or _prompt("The shop's name"),
-        shop_url=shop_url or _prompt("URL of the shop's database, e.g. sqlite:///shop.db"),
-        admin_name=admin or _prompt("Your name"),
+        shop_name=told["name"] or _prompt("The shop's name"),
+        shop_url=told["shop_url"] or _prompt("URL of the shop's database, e.g. sqlite:///shop.db"),
+        admin_name=told["admin"] or _prompt("Your name"),
         os_user=os_user(),
         root=root,
         passphrase=_new_passphrase() if root == "passphrase" else None,
+        kms_key=(told["kms_key"] or _prompt("ARN of the KMS key")) if root == "kms" else "",
+        kms_region=told["kms_region"],
         backup_folder=backups,
         look=not later,
     )

@@ -27,12 +27,14 @@ COMMANDS = {
     "config": ("guard.cli.config", "Check, show and document the configuration."),
     "data": ("guard.cli.data", "Find personal data and keep the catalog."),
     "fields": ("guard.cli.fields", "Seal, verify and open columns of the shop's database."),
-    "keys": ("guard.cli.keys", "List keys and keep the recovery kit."),
+    "keys": ("guard.cli.keys", "Rotate, end and export keys; keep the recovery kit."),
     "access": ("guard.cli.access", "People, roles, second factors, approvals."),
     "audit": ("guard.cli.audit", "Read and verify the ledger."),
     "retention": ("guard.cli.retention", "Anonymize or delete what has outlived its purpose."),
     "breach": ("guard.cli.breach", "Handle a personal data breach against the 72-hour clock."),
     "backup": ("guard.cli.backup", "Back up, list, restore, verify, prune."),
+    "state": ("guard.cli.state", "Back up, restore and migrate guard's own state."),
+    "uninstall": ("guard.cli.uninstall", "Take guard out of the shop's database, everything in plain text."),
     "report": ("guard.cli.report", "Build the report an auditor can check."),
 }
 

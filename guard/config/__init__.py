@@ -15,7 +15,7 @@ from guard.config.load import load_catalog, load_policy, load_settings, struct_s
 from guard.config.retention import RetentionPolicy
 from guard.config.schedule import Schedule
 from guard.config.secret import Secret, reveal
-from guard.config.settings import Settings, StoreSettings
+from guard.config.settings import Settings, StoreSettings, VaultSettings
 from guard.config.span import Span
 from guard.config.taxonomy import Taxonomy
 
@@ -42,6 +42,7 @@ __all__ = [
     "Span",
     "StoreSettings",
     "Subject",
+    "VaultSettings",
     "load_catalog",
     "load_policy",
     "load_settings",

@@ -16,10 +16,15 @@ from guard.errors import ConfigError
 
 T = TypeVar("T", bound=msgspec.Struct)
 
+_NO_SETTINGS = (
+    "run `guard init` to make one, or name it with --config; if it is lost with its state, runbooks/lost-state.md"
+    " says how both come back"
+)
+
 
 def load_settings(path: Path) -> Settings:
     """Read `guard.toml`. Raises ConfigError naming every mistake in it."""
-    settings = _load(path, Settings, hint="run `guard init` to make one, or name it with --config")
+    settings = _load(path, Settings, hint=_NO_SETTINGS)
     problems = [
         f"{path}: {where}: a password does not belong in this file"
         for where, url in (("shop.url", settings.shop.url), ("state.url", settings.state.url))

@@ -34,7 +34,8 @@ def reveal(secret: Secret, folder: Path) -> str:
     elif secret.env is not None:
         text = os.environ.get(secret.env, "")
     elif secret.credential is not None:
-        text = _read_private(Path(os.environ.get("CREDENTIALS_DIRECTORY", "/nonexistent")) / secret.credential)
+        folder = Path(os.environ.get("CREDENTIALS_DIRECTORY", "/nonexistent"))
+        text = _read_private(folder / secret.credential, from_systemd=True)
     else:
         text = _run(secret.cmd or "")
     if not (text := text.rstrip("\n")):
@@ -49,9 +50,19 @@ def _place(secret: Secret) -> str:
     return "nowhere"
 
 
-def _read_private(path: Path) -> str:
+def group_may_read(status: os.stat_result) -> bool:
+    """Tell whether a credential's mode for the group is the mask of systemd's access list, and no group's right.
+
+    systemd lets a service's user read a file of root's by an access list; its mask shows as r for the group (acl(5)).
+    """
+    return (status.st_uid, status.st_gid) == (0, 0)
+
+
+def _read_private(path: Path, *, from_systemd: bool = False) -> str:
     try:
-        if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        status = path.stat()
+        allowed = stat.S_IRWXU | (stat.S_IRGRP if from_systemd and group_may_read(status) else 0)
+        if stat.S_IMODE(status.st_mode) & ~allowed:
             raise ConfigError(f"{path} can be read by others", hint=f"chmod 600 {path}")
         return path.read_text()
     except (OSError, UnicodeDecodeError) as error:

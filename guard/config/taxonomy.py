@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from guard.config.catalog import Protect
+from guard.config.catalog import Normaliser, Protect
 
 AnonymizeMethod = Literal["keep", "null", "constant", "mask", "pseudonym", "year", "month", "postcode"]
 """What retention and erasure do to a value. docs: the table in `policies/taxonomy.toml`."""
@@ -27,6 +27,8 @@ class Category(_Part, frozen=True, kw_only=True):
     tier: str
     protect: Protect = Protect.NONE
     anonymize: AnonymizeMethod = "keep"
+    index: Normaliser | None = None
+    """How values are read where a column of it is unique: proposed as its index, so that it stays so once sealed."""
     reason: str = ""
     """Why it is not sealed although it is personal, in words for the operator."""
 
@@ -35,6 +37,8 @@ class Category(_Part, frozen=True, kw_only=True):
             raise ValueError("what is not personal is not sealed")
         if self.personal and self.protect is Protect.NONE and not self.reason:
             raise ValueError("personal and not sealed: say why in `reason`")
+        if self.index and self.protect is not Protect.ENCRYPT:
+            raise ValueError("`index` is for what is sealed")
 
 
 class Taxonomy(_Part, frozen=True, kw_only=True):

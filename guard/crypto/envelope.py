@@ -7,12 +7,12 @@ does not open raises TamperedError; it is never handed back as plaintext.
 from __future__ import annotations
 
 import struct
-from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from itertools import count
-from typing import Final, TypeAlias
+from itertools import count, repeat
+from operator import itemgetter
+from typing import TYPE_CHECKING, Final, TypeAlias
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
@@ -21,29 +21,38 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from guard.canon import parts
 from guard.crypto import plaintext, random, xaes
 from guard.crypto.plaintext import Kind
+from guard.crypto.stored import from_binary, from_text, looks_sealed, to_binary, to_text
 from guard.crypto.wrap import Key, id_bytes
 from guard.errors import TamperedError
 
+if TYPE_CHECKING:  # whoever only opens needs no state
+    from guard.crypto.budget import Budget
+
 __all__ = [
     "Binding", "Kind", "Opener", "Place", "Sealer",
-    "from_binary", "from_text", "key_id_of", "looks_sealed", "to_binary", "to_text",
+    "from_binary", "from_text", "is_tight", "key_id_of", "looks_sealed", "to_binary", "to_text",
 ]  # fmt: skip
 
 BATCH: Final = 1 << 20
 """The most values that share one random half nonce."""
 
-_FEW = 64
-"""Below this many values a batch of their own would cost a reader more derivations than it saves."""
-
 _GCM, _XAES = 1, 2
+_GCM_FIRST = b"\x01"
 _HEAD = 7
 _NONCE = 12
 _TAG = 16
 _PADDED = 1 << 6
-_TEXT_PREFIX = "g1."
-_BINARY_PREFIX = b"g1"
-_NOT_SEALED = "a text that should be a sealed value is not one"
+_GCM_NONCE: Final = itemgetter(slice(7, 19))
+_GCM_BODY: Final = itemgetter(slice(19, None))
+_XAES_NONCE: Final = itemgetter(slice(19, 31))
+_XAES_BODY: Final = itemgetter(slice(31, None))
 _u32 = struct.Struct(">I").pack
+_nonces = struct.Struct("12s").iter_unpack
+
+
+def is_tight(key: Key) -> bool:
+    """Say whether `key` seals by alg 1, AES-256-GCM; its purpose says so. One key seals and opens by one algorithm."""
+    return key.purpose.endswith("/tight")
 
 
 class Binding(IntEnum):
@@ -69,12 +78,60 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """One random half nonce, for at most `BATCH` values of one process."""
+    """What seals some values: their half nonce (none in alg 1), and the cipher that takes the rest of the nonce."""
 
     half: bytes
     encrypt: Callable[[bytes, bytes, bytes], bytes]
-    generation: int
+    generation: int = 0
     tickets: Iterator[int] = field(default_factory=count)
+
+
+class _Xaes:
+    """alg 2: one random half nonce for at most `BATCH` values of one process."""
+
+    alg: Final = _XAES
+    few: Final = 64
+    """Below this many values a batch of their own would cost a reader more derivations than it saves."""
+
+    def __init__(self, key: Key) -> None:
+        self._material = key.material
+        self._current = self.many(1)
+
+    def one(self) -> _Batch:
+        """Return what seals the next value alone."""
+        batch = self._current
+        if batch.generation != xaes.PROCESS.generation or next(batch.tickets) >= BATCH:
+            batch = self._current = self.many(1)
+            next(batch.tickets)
+        return batch
+
+    def many(self, _: int) -> _Batch:
+        """Return what seals at most `BATCH` values together."""
+        half = random.token(_NONCE)
+        return _Batch(half, xaes.subcipher(self._material, half).encrypt, xaes.PROCESS.generation)
+
+
+class _Gcm:
+    """alg 1: every value is counted against the key's budget before it is sealed."""
+
+    alg: Final = _GCM
+    few: Final = 1
+
+    def __init__(self, key: Key, budget: Budget | None) -> None:
+        if budget is None:
+            raise ValueError(f"key {key.id:010x} ({key.purpose}) seals within a budget, and there is none")
+        self._key_id = key.id
+        self._budget = budget
+        self._batch = _Batch(b"", AESGCM(key.material).encrypt)
+
+    def one(self) -> _Batch:
+        """Return what seals the next value."""
+        return self.many(1)
+
+    def many(self, values: int) -> _Batch:
+        """Return what seals this many values."""
+        self._budget.take(self._key_id, values)
+        return self._batch
 
 
 _Shape: TypeAlias = "tuple[Callable[[object], bytes], bytes, bytes]"
@@ -82,38 +139,37 @@ _Shape: TypeAlias = "tuple[Callable[[object], bytes], bytes, bytes]"
 
 
 class Sealer:
-    """Seals values of one column under one key, with XAES-256-GCM. May be shared by threads.
+    """Seals values of one column under one key. May be shared by threads, and goes on in a forked child.
 
-    `padded` hides lengths up to a multiple of 16 bytes.
+    The key's purpose says how: a tight one by AES-256-GCM within `budget`, all others by XAES-256-GCM. `padded` hides
+    lengths up to a multiple of 16 bytes.
     """
 
-    def __init__(self, place: Place, key: Key, *, padded: bool = False) -> None:
+    def __init__(self, place: Place, key: Key, *, padded: bool = False, budget: Budget | None = None) -> None:
         self.place = place
         self.key_id = key.id
-        self._material = key.material
+        self._cipher: _Xaes | _Gcm = _Gcm(key, budget) if is_tight(key) else _Xaes(key)
         self._padded = padded
         self._shapes: dict[type, _Shape] = {}
-        self._batch = self._new_batch()
 
     def seal(self, value: object, bound: bytes) -> bytes:
         """Return `value` sealed for the place that `bound` names (canonical key; empty for a column binding).
 
         The result is the bare value: `to_text` or `to_binary` makes it what a column stores. Raises TypeError for None
-        and for types without a kind, ValueError for what the type cannot write.
+        and for types without a kind, ValueError for what the type cannot write, InterlockError when a tight key has
+        sealed all that it may.
         """
         encode, head, aad = self._shapes.get(type(value)) or self._shape(value)
-        batch = self._batch
-        if batch.generation != xaes.PROCESS.generation or next(batch.tickets) >= BATCH:
-            batch = self._batch = self._new_batch()
-            next(batch.tickets)
+        plain = encode(value)
+        batch = self._cipher.one()
         nonce = random.token(_NONCE)
-        return head + batch.half + nonce + batch.encrypt(nonce, encode(value), aad + _u32(len(bound)) + bound)
+        return head + batch.half + nonce + batch.encrypt(nonce, plain, aad + _u32(len(bound)) + bound)
 
     def seal_all(self, values: Sequence[object], bounds: Sequence[bytes]) -> list[bytes]:
         """Return each value sealed for its bound bytes; the same as `seal` for each, and fast."""
         if len(values) != len(bounds):
             raise ValueError(f"{len(values)} values, but {len(bounds)} places")
-        if len(values) < _FEW:
+        if len(values) < self._cipher.few:
             return [self.seal(value, bound) for value, bound in zip(values, bounds, strict=True)]
         out: list[bytes] = []
         for start in range(0, len(values), BATCH):
@@ -121,31 +177,31 @@ class Sealer:
         return out
 
     def _seal_batch(self, values: Sequence[object], bounds: Sequence[bytes], out: list[bytes]) -> None:
-        batch = self._new_batch()
-        encrypt, append = batch.encrypt, out.append
-        nonces = random.token(_NONCE * len(values))
-        at, kind, size = 0, type(values[0]), len(bounds[0])
-        encode, head, aad = self._start(values[0], batch, size)
-        for value, bound in zip(values, bounds, strict=True):
-            if type(value) is not kind or len(bound) != size:  # rare in a column: what goes before stays the same
-                kind, size = type(value), len(bound)
-                encode, head, aad = self._start(value, batch, size)
-            nonce = nonces[at : at + 12]
-            at += 12
-            append(head + nonce + encrypt(nonce, encode(value), aad + bound))
+        batch = self._cipher.many(len(values))
+        kinds = set(map(type, values))
+        if len(kinds) == 1:
+            out += self._seal_alike(batch, values, bounds)
+            return
+        sealed = [b""] * len(values)
+        for kind in kinds:
+            at = [number for number, value in enumerate(values) if type(value) is kind]
+            alike = self._seal_alike(batch, [values[number] for number in at], [bounds[number] for number in at])
+            for number, each in zip(at, alike, strict=True):
+                sealed[number] = each
+        out += sealed
 
-    def _start(self, value: object, batch: _Batch, size: int) -> _Shape:
-        encode, head, aad = self._shapes.get(type(value)) or self._shape(value)
-        return encode, head + batch.half, aad + _u32(size)
-
-    def _new_batch(self) -> _Batch:
-        half = random.token(_NONCE)
-        return _Batch(half, xaes.subcipher(self._material, half).encrypt, xaes.PROCESS.generation)
+    def _seal_alike(self, batch: _Batch, values: Sequence[object], bounds: Sequence[bytes]) -> list[bytes]:
+        """Seal values of one type. Whole lists go through the cipher: a loop of our own would cost as much as that."""
+        encode, head, aad = self._shapes.get(type(values[0])) or self._shape(values[0])
+        start = head + batch.half
+        nonces = [nonce for (nonce,) in _nonces(random.token(_NONCE * len(values)))]
+        bodies = map(batch.encrypt, nonces, map(encode, values), _aads(aad, bounds))
+        return list(map(b"".join, zip(repeat(start), nonces, bodies)))
 
     def _shape(self, value: object) -> _Shape:
         kind, encode = plaintext.writer(value, padded=self._padded)
         flags = self.place.binding | kind << 2 | (_PADDED if self._padded else 0)
-        head = bytes([_XAES, flags]) + id_bytes(self.key_id)
+        head = bytes([self._cipher.alg, flags]) + id_bytes(self.key_id)
         shape = self._shapes[type(value)] = encode, head, self.place.aad(head)
         return shape
 
@@ -154,21 +210,29 @@ class Sealer:
 class _Head:
     """What the first 7 bytes of a value say, checked against the place it lies in."""
 
-    alg: int
     material: bytes
     aad: bytes
+    """Up to the bound bytes' length."""
     decode: Callable[[bytes], object]
+    gcm: AESGCM | None
+    """The cipher of alg 1; alg 2 has one for each half nonce."""
 
-    def way(self, half: bytes, size: int) -> _Way:
-        """Return how to open the values of this head and this half nonce, with `size` bound bytes."""
-        aad = self.aad + _u32(size)
-        if self.alg == _XAES:
-            return xaes.subcipher(self.material, half).decrypt, aad, self.decode, slice(19, 31), slice(31, None)
-        return AESGCM(self.material).decrypt, aad, self.decode, slice(7, 19), slice(19, None)
+    def open_one(self, start: bytes, sealed: bytes, bound: bytes) -> object:
+        """Return one value; the same as `open`, without what only pays for many."""
+        aad = self.aad + _u32(len(bound)) + bound
+        if self.gcm:
+            return self.decode(self.gcm.decrypt(_GCM_NONCE(sealed), _GCM_BODY(sealed), aad))
+        decrypt = xaes.subcipher(self.material, start[_HEAD:]).decrypt
+        return self.decode(decrypt(_XAES_NONCE(sealed), _XAES_BODY(sealed), aad))
 
-
-_Way: TypeAlias = "tuple[Callable[[bytes, bytes, bytes], bytes], bytes, Callable[[bytes], object], slice, slice]"
-"""Decrypt, AAD up to the bound bytes, decode, where the nonce lies, where ciphertext and tag lie."""
+    def open(self, start: bytes, sealed: Sequence[bytes], bounds: Sequence[bytes]) -> list[object]:
+        """Return the values of `sealed`, all of which begin with this head, and with `start`."""
+        if self.gcm:
+            decrypt, nonce, body = self.gcm.decrypt, _GCM_NONCE, _GCM_BODY
+        else:
+            decrypt, nonce, body = xaes.subcipher(self.material, start[_HEAD:]).decrypt, _XAES_NONCE, _XAES_BODY
+        plain = map(decrypt, map(nonce, sealed), map(body, sealed), _aads(self.aad, bounds))
+        return list(map(self.decode, plain))
 
 
 class Opener:
@@ -185,7 +249,12 @@ class Opener:
         `sealed` is the bare value, as `from_text` or `from_binary` gives it. Raises TamperedError, naming the column,
         when it is not exactly what was sealed for this place.
         """
-        return self.open_all((sealed,), (bound,))[0]
+        start = _start(sealed)
+        try:
+            head = self._heads.get(start[:_HEAD]) or self._head(start[:_HEAD])
+            return head.open_one(start, sealed, bound)
+        except (InvalidTag, ValueError, ArithmeticError, struct.error):
+            raise self._broken("was changed, moved or cut") from None
 
     def open_all(self, sealed: Sequence[bytes], bounds: Sequence[bytes]) -> list[object]:
         """Return each value; the same as `open` for each, and fast. One that does not open fails them all."""
@@ -199,20 +268,23 @@ class Opener:
             raise self._broken("was changed, moved or cut") from None
 
     def _open_all(self, sealed: Sequence[bytes], bounds: Sequence[bytes]) -> list[object]:
-        out: list[object] = []
-        append = out.append
-        current, size = sealed[0][:19], len(bounds[0])
-        decrypt, aad, decode, nonce, body = self._way(current, size)
-        for raw, bound in zip(sealed, bounds, strict=True):
-            if raw[:19] != current or len(bound) != size:
-                current, size = raw[:19], len(bound)
-                decrypt, aad, decode, nonce, body = self._way(current, size)
-            append(decode(decrypt(raw[nonce], raw[body], aad + bound)))
+        start = _start(sealed[0])
+        first, last = (min(sealed), max(sealed)) if len(sealed) > 1 else (start, start)
+        if first.startswith(start) and last.startswith(start):  # then all that lie between them do
+            return self._open_alike(start, sealed, bounds)
+        alike: dict[bytes, list[int]] = {}
+        for number, raw in enumerate(sealed):
+            alike.setdefault(_start(raw), []).append(number)
+        out: list[object] = [None] * len(sealed)
+        for start, at in alike.items():
+            found = self._open_alike(start, [sealed[number] for number in at], [bounds[number] for number in at])
+            for number, value in zip(at, found, strict=True):
+                out[number] = value
         return out
 
-    def _way(self, prefix: bytes, size: int) -> _Way:
-        head = self._heads.get(prefix[:_HEAD]) or self._head(prefix[:_HEAD])
-        return head.way(prefix[_HEAD:], size)
+    def _open_alike(self, start: bytes, sealed: Sequence[bytes], bounds: Sequence[bytes]) -> list[object]:
+        head = self._heads.get(start[:_HEAD]) or self._head(start[:_HEAD])
+        return head.open(start, sealed, bounds)
 
     def _head(self, head: bytes) -> _Head:
         if len(head) != _HEAD or head[0] not in {_GCM, _XAES} or head[1] >> 7:
@@ -225,48 +297,31 @@ class Opener:
             key = self._keys(key_id)
         except LookupError:
             raise self._broken(f"names key {key_id:010x}, which this column does not have") from None
+        tight = is_tight(key)
+        if tight is not (head[0] == _GCM):
+            raise self._broken(f"names key {key_id:010x}, which seals with another algorithm")
         decode = plaintext.reader(flags >> 2 & 15, padded=bool(flags & _PADDED))
-        known = self._heads[head] = _Head(head[0], key.material, self.place.aad(head), decode)
+        gcm = AESGCM(key.material) if tight else None
+        known = self._heads[head] = _Head(key.material, self.place.aad(head), decode, gcm)
         return known
 
     def _broken(self, how: str) -> TamperedError:
         return TamperedError(f"a sealed value of column {self.place.column} {how}")
 
 
-def to_text(sealed: bytes) -> str:
-    """Return what a text column stores: "g1." and base64url without padding."""
-    return _TEXT_PREFIX + b2a_base64(sealed, newline=False).translate(_TO_URL).rstrip(b"=").decode()
+def _start(raw: bytes) -> bytes:
+    """Return what values have in common that one cipher opens: the head, and in alg 2 the half nonce."""
+    return raw[:_HEAD] if raw[:1] == _GCM_FIRST else raw[: _HEAD + _NONCE]
 
 
-def from_text(stored: str) -> bytes:
-    """Return the bare value of a text column. Raises TamperedError when it is not exactly what `to_text` writes."""
-    left = (len(stored) - len(_TEXT_PREFIX)) % 4
-    if not stored.startswith(_TEXT_PREFIX) or (left and stored[-1] not in _LAST[left]):
-        raise TamperedError(_NOT_SEALED)
-    try:
-        return a2b_base64(stored[3:].encode("ascii").translate(_FROM_URL) + _FILL[left], strict_mode=True)
-    except ValueError:
-        raise TamperedError(_NOT_SEALED) from None
-
-
-def to_binary(sealed: bytes) -> bytes:
-    """Return what a binary column stores: bytes 67 31 and the value."""
-    return _BINARY_PREFIX + sealed
-
-
-def from_binary(stored: bytes) -> bytes:
-    """Return the bare value of a binary column. Raises TamperedError when it does not begin as one."""
-    raw = bytes(stored)
-    if not raw.startswith(_BINARY_PREFIX):
-        raise TamperedError("bytes that should be a sealed value are not one")
-    return raw[2:]
-
-
-def looks_sealed(value: object) -> bool:
-    """Say whether a stored value begins as a sealed one. What does is ciphertext, and never plaintext."""
-    if isinstance(value, str):
-        return value.startswith(_TEXT_PREFIX)
-    return isinstance(value, bytes | bytearray | memoryview) and bytes(value[:2]) == _BINARY_PREFIX
+def _aads(aad: bytes, bounds: Sequence[bytes]) -> list[bytes]:
+    """Return the whole AAD for each of `bounds`; `aad` is what comes before their lengths."""
+    lengths = set(map(len, bounds))
+    if len(lengths) == 1:
+        aad += _u32(lengths.pop())
+        return [aad + bound for bound in bounds]
+    sizes = {length: aad + _u32(length) for length in lengths}
+    return [sizes[len(bound)] + bound for bound in bounds]
 
 
 def key_id_of(sealed: bytes) -> int:
@@ -274,10 +329,3 @@ def key_id_of(sealed: bytes) -> int:
     if len(sealed) < _HEAD + _NONCE + _TAG:
         raise TamperedError("bytes that should be a sealed value are too short for one")
     return int.from_bytes(sealed[2:_HEAD], "big")
-
-
-_TO_URL = bytes.maketrans(b"+/", b"-_")
-_FROM_URL = bytes.maketrans(b"-_+/=", b"+/!!!")
-_FILL = (b"", b"", b"==", b"=")
-_LAST = ("", "", "AQgw", "AEIMQUYcgkosw048")
-"""The last characters whose unused bits are zero: any other would be a second text for the same bytes."""

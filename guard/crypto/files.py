@@ -22,7 +22,7 @@ def write_new(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        _sync_folder(path.absolute().parent)
+        sync_folder(path.absolute().parent)
     except OSError as error:
         path.unlink(missing_ok=True)
         raise ConfigError(f"cannot write {path}: {error.strerror}") from None
@@ -31,7 +31,8 @@ def write_new(path: Path, text: str) -> None:
         raise
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Flush a folder, so that the names in it outlive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,267 +1,258 @@
-"""The keys of one store: root -> KEK -> column keys, index keys and the store's own. FORMATS 3.
+"""The keys of one store: roots -> KEK -> column keys, index keys and the store's own. FORMATS 3.
 
 A key is opened when it is first needed, its commitment compared, and kept in memory. What is stored is always wrapped;
-when there is a recovery kit, every key is also sealed to it.
+when there is a recovery kit, every key is also sealed to it. The KEK wraps what is in this room's table and nothing
+else: who has to wrap keys elsewhere takes a key with a purpose of its own.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import struct
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from hmac import compare_digest
-from hmac import digest as hmac_digest
-from uuid import UUID
 
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.hmac import HMAC
 
 from guard.canon import parts
-from guard.crypto import random, recovery, store, wrap
-from guard.crypto.store import KitHalf, Origin, Row
-from guard.crypto.wrap import KEY_SIZE, ROOT_ID, Key
-from guard.errors import InterlockError, TamperedError
+from guard.crypto import escrow, kit, life, random, recovery, store
+from guard.crypto.kek import Origin
+from guard.crypto.life import KEK, KeyInfo
+from guard.crypto.ring import Ring, kek_row, kit_tag, open_sealed, unlocked
+from guard.crypto.store import KitHalf, Life, Row
+from guard.crypto.unlock import Roots
+from guard.crypto.wrap import KEY_SIZE, Key
+from guard.errors import ConfigError, InterlockError, TamperedError
 from guard.state import State, Tx
 
-__all__ = ["STORE_KEYS", "Key", "KeyInfo", "Keyring", "Origin", "origin"]
+__all__ = ["STORE_KEYS", "Key", "KeyInfo", "Keyring", "Origin", "origins"]
 
-KEK = "kek"
 STORE_KEYS = ("totp", "ledger", "digest", "pseudonym", "service", "repository")
 """The keys every store has from its first day, beside the KEK. Column and index keys come with their columns."""
 
-
-@dataclass(frozen=True, slots=True)
-class KeyInfo:
-    """What may be shown of a key. `state` is "current" for the version that seals, "old" for those that only open."""
-
-    id: int
-    purpose: str
-    version: int
-    made_at: datetime
-    state: str
-    recoverable: bool
-    """Whether it is sealed to the recovery kit."""
+_FIRST_ID = 1
+_u32 = struct.Struct(">I").pack
 
 
-def origin(state: State) -> Origin | None:
-    """Return where this store's root key comes from; None before `Keyring.create`."""
+def origins(state: State) -> tuple[Origin, ...]:
+    """Return what the KEK lies under; nothing before `Keyring.create`."""
     with state.read() as tx:
-        return store.origin_of(tx)
+        return tuple(under.origin for under in store.roots_of(tx))
 
 
 class Keyring:
     """The opened keys of one store. Made by `create`, `open` or `recover`. May be shared by threads."""
 
-    def __init__(self, state: State, kek: Key) -> None:
+    def __init__(self, state: State, kek: Key, roots: Roots | None = None) -> None:
+        self.ring = Ring(state, kek, roots)
         self._state = state
-        self._kek = kek
-        self._opened: dict[int, Key] = {kek.id: kek}
-        self._digest: Key | None = None
+        self._digests: dict[str, HMAC] = {}
 
     @classmethod
-    def create(
-        cls, state: State, root_key: bytes, recovery_public: bytes | None, from_: Origin | None = None
-    ) -> Keyring:
-        """Make the keys of a new store in one transaction. `from_` says where the root key comes from (a key file).
+    def create(cls, state: State, roots: Roots | bytes, recovery_public: bytes | None) -> Keyring:
+        """Make the keys of a new store in one transaction. `roots`: 32 bytes are the one local root key.
 
-        Raises InterlockError when the store has keys already.
+        Raises InterlockError when the store has keys already, and what a root raises that does not answer.
         """
+        roots = Roots.of_key(roots) if isinstance(roots, bytes) else roots
+        if origins(state):
+            raise InterlockError("this store has its keys already")
+        kek = Key(_FIRST_ID, KEK, 1, random.token(KEY_SIZE))
+        under = roots.wrap_named(state.store_id, kek)
+        made = cls(state, kek, roots)
 
-        def work(tx: Tx) -> Keyring:
-            if store.origin_of(tx) is not None:
+        def work(tx: Tx) -> None:
+            if store.roots_of(tx):
                 raise InterlockError("this store has its keys already")
-            store.found(tx, from_ or Origin())
-            root = _root(root_key)
-            kek = _make(state, tx, KEK, root, recovery_public)
+            store.found(tx, kek.id + 1, under, state.clock.now())
+            made.ring.add_kek(tx, kek, recovery_public)
             if recovery_public is not None:
-                store.set_kit(tx, KitHalf(recovery_public, _kit_tag(state.store_id, kek, recovery_public)))
+                tag = kit_tag(state.store_id, kek, recovery_public)
+                store.set_kit(tx, KitHalf(recovery_public, tag), state.clock.now())
             for purpose in STORE_KEYS:
-                _make(state, tx, purpose, kek, recovery_public)
-            return cls(state, kek)
+                made.ring.make(tx, purpose)
 
-        return state.write(work)
+        state.write(work)
+        return made
 
     @classmethod
-    def open(cls, state: State, root_key: bytes) -> Keyring:
-        """Open the keys of a store.
+    def open(cls, state: State, roots: Roots | bytes) -> Keyring:
+        """Open the keys of a store. `roots`: 32 bytes are the one local root key.
 
-        Raises DeniedError when the root key does not open the KEK, TamperedError when it is not the KEK committed to.
+        Raises DeniedError when a root is none of this store's, TamperedError when the KEK does not open or is not the
+        one committed to, ConfigError or UnavailableError when no root is at hand or answers.
         """
-        row = _kek_row(state)
-        kek = wrap.unwrap(state.store_id, row.wrapped, row.sheet, _root(root_key))
-        return cls(state, wrap.check(state.store_id, kek, row.commitment))
+        roots = Roots.of_key(roots) if isinstance(roots, bytes) else roots
+        return cls(state, unlocked(state, roots), roots)
 
     @classmethod
     def recover(cls, state: State, private: bytes) -> Keyring:
-        """Open the keys of a store with the private key of its recovery kit, without the root key.
+        """Open the keys of a store with the private key of its recovery kit, without a root key.
 
         Raises DeniedError for another kit's key, InterlockError when the store has no kit, TamperedError when the KEK
         does not open.
         """
         try:
-            return cls(state, _open_sealed(state.store_id, _kek_row(state), private))
+            return cls(state, open_sealed(state.store_id, kek_row(state), private))
         except TamperedError:
             with state.read() as tx:
-                kit = store.kit_of(tx)
-            if kit is not None:
-                recovery.belongs(private, kit.public)
+                half = store.kit_of(tx)
+            if half is not None:
+                recovery.belongs(private, half.public)
             raise
 
+    # For those who seal and open -------------------------------------------------------------------------------------
+
     def current(self, purpose: str) -> Key:
-        """Return the newest version of a purpose's key. Raises InterlockError when there is none."""
+        """Return the version of a purpose's key that seals. Raises InterlockError when there is none."""
         with self._state.read() as tx:
-            row = store.newest(tx, purpose)
+            row = store.current(tx, purpose)
         if row is None:
             raise InterlockError(f"there is no key for {purpose}")
-        return self._load(row)
+        return self.ring.load(row)
 
     def ensure(self, purpose: str) -> Key:
-        """Return the newest version of a purpose's key, made now when there is none."""
+        """Return the version of a purpose's key that seals, made now when there is none."""
 
         def work(tx: Tx) -> Key:
-            row = store.newest(tx, purpose)
-            return self._load(row) if row else _make(self._state, tx, purpose, self._kek, self._kit(tx))
+            row = store.current(tx, purpose)
+            return self.ring.load(row) if row else self.ring.make(tx, purpose)
 
         with self._state.read() as tx:
-            row = store.newest(tx, purpose)
-        key = self._load(row) if row else self._state.write(work)
-        return self._opened.setdefault(key.id, key)  # only now is it certain that the key was stored
+            row = store.current(tx, purpose)
+        key = self.ring.load(row) if row else self.ring.write(work)
+        return self.ring.opened.setdefault(key.id, key)  # only now is it certain that the key was stored
 
     def by_id(self, key_id: int) -> Key:
-        """Return the one key with this id. Raises TamperedError when the store has no such key."""
-        known = self._opened.get(key_id)
+        """Return the one key with this id. Raises TamperedError when the store has none, or when it opens nothing."""
+        known = self.ring.opened.get(key_id)
         if known is not None:
             return known
         with self._state.read() as tx:
             row = store.by_id(tx, key_id)
         if row is None:
             raise TamperedError(f"a stored value names key {key_id:010x}, which this store does not have")
-        return self._load(row)
+        if row.life in {Life.RETIRED, Life.DESTROYED}:
+            raise TamperedError(
+                f"a stored value names key {key_id:010x} ({row.sheet.purpose}), which is {row.life.value}",
+                hint="is it from an older backup of the shop? `guard keys retire --undo` lets a retired key open again",
+            )
+        return self.ring.load(row)
+
+    def digest(self, domain: str, data: bytes) -> str:
+        """Return a keyed digest of `data` as 64 hex characters; nobody without the key can guess back from it."""
+        taken = (self._digests.get(domain) or self._started(domain)).copy()
+        taken.update(_u32(len(data)) + data)
+        return taken.finalize().hex()
+
+    def recovery_public(self) -> bytes | None:
+        """Return the public key of the recovery kit; None without a kit. Raises TamperedError when it was exchanged."""
+        return kit.public(self.ring)
+
+    # The life of a key -----------------------------------------------------------------------------------------------
 
     def list(self) -> tuple[KeyInfo, ...]:
         """Return what may be shown of every key, by id."""
         with self._state.read() as tx:
-            rows = store.all_rows(tx)
-        newest = {row.sheet.purpose: row.sheet.version for row in sorted(rows, key=lambda row: row.sheet.version)}
-        return tuple(
-            KeyInfo(
-                row.sheet.id,
-                row.sheet.purpose,
-                row.sheet.version,
-                row.made_at,
-                "current" if row.sheet.version == newest[row.sheet.purpose] else "old",
-                row.recovery is not None,
-            )
-            for row in rows
-        )
+            return life.infos(store.all_rows(tx))
 
-    def digest(self, domain: str, data: bytes) -> str:
-        """Return a keyed digest of `data` as 64 hex characters; nobody without the key can guess back from it."""
-        if self._digest is None:
-            self._digest = self.current("digest")
-        return hmac_digest(self._digest.material, parts(b"guard/digest1", domain.encode(), data), "sha256").hex()
-
-    def recovery_public(self) -> bytes | None:
-        """Return the public key of the recovery kit; None without a kit. Raises TamperedError when it was exchanged."""
+    def info(self, key_id: int) -> KeyInfo:
+        """Return what may be shown of a key. Raises ConfigError when there is none with this id."""
         with self._state.read() as tx:
-            return self._kit(tx)
+            return _info(tx, key_id)
 
-    def replace_kit(self, tx: Tx, public: bytes) -> int:
-        """Seal every key to a new recovery kit and return how many; the old kit opens nothing that is sealed later.
+    def changed_at(self) -> datetime:
+        """Return when the newest key that may be used, the roots or the kit were made; a backup must be newer.
 
-        Raises TamperedError when a key does not open: then the old kit stays.
-        """
-        store.set_kit(tx, KitHalf(public, _kit_tag(self._state.store_id, self._kek, public)))
-        rows = store.all_rows(tx)
-        for row in rows:
-            store.set_recovery(tx, row.sheet.id, _seal(self._state.store_id, self._load(row), public))
-        return len(rows)
-
-    def prove_kit(self, private: bytes) -> int:
-        """Open every key with the recovery kit and return how many.
-
-        Raises DeniedError for another kit's key, TamperedError when a key does not open or is not the one committed to,
-        InterlockError when one is not sealed to the kit.
+        A version that waits does not count: it is not used before a backup holds it. The shares of a kit open nothing
+        in a backup from before the kit.
         """
         with self._state.read() as tx:
-            public, rows = self._kit(tx), store.all_rows(tx)
-        if public is None:
-            raise InterlockError("this store has no recovery kit", hint="guard keys recovery make")
-        recovery.belongs(private, public)
-        for row in rows:
-            _open_sealed(self._state.store_id, row, private)
-        return len(rows)
+            made = [row.made_at for row in store.all_rows(tx) if row.life is Life.ACTIVE]
+            others = (store.roots_changed_at(tx), store.kit_dates(tx).made_at)
+        return max([*made, *(at for at in others if at)])
 
-    def replace_root(self, tx: Tx, root_key: bytes, from_: Origin) -> None:
-        """Wrap the KEK under a new root key; the old one opens nothing of this state any more."""
-        store.set_wrapped(tx, self._kek.id, wrap.wrap(self._state.store_id, self._kek, _root(root_key)))
-        store.set_origin(tx, from_)
+    def rotate(self, purpose: str) -> Key:
+        """Return the next version of a purpose's key. It waits, sealing nothing, until `activate`.
 
-    def _load(self, row: Row) -> Key:
-        known = self._opened.get(row.sheet.id)
-        if known is not None:
-            return known
-        key = wrap.unwrap(self._state.store_id, row.wrapped, row.sheet, self._kek)
-        self._opened[key.id] = wrap.check(self._state.store_id, key, row.commitment)
-        return key
+        One that waits already is returned again. Raises InterlockError for a purpose that is not rotated or has no key.
+        """
+        life.require_rotated(purpose)
 
-    def _kit(self, tx: Tx) -> bytes | None:
-        kit = store.kit_of(tx)
-        if kit is None:
-            return None
-        if not compare_digest(_kit_tag(self._state.store_id, self._kek, kit.public), kit.tag):
-            raise TamperedError(
-                "the recovery kit's public key in state is not the one that was put there",
-                hint="`guard keys recovery make` replaces it with a new kit's",
-            )
-        return kit.public
+        def work(tx: Tx) -> int:
+            newest = store.newest(tx, purpose)
+            if newest is None:
+                raise InterlockError(f"there is no key for {purpose} yet, so there is none to replace")
+            if newest.life is Life.WAITING:
+                return newest.sheet.id
+            return self.ring.make(tx, purpose, newest.sheet.version + 1, Life.WAITING).id
+
+        return self.by_id(self.ring.write(work))
+
+    def activate(self, tx: Tx, key_id: int, saved_at: datetime | None) -> None:
+        """Let a version that waits seal from now on; the one before only opens then.
+
+        `saved_at`: when the newest backup of state was begun. Raises InterlockError when it is older than the key: what
+        it would seal could not be read again after state was lost.
+        """
+        key = _info(tx, key_id)
+        life.require_step(key, Life.ACTIVE)
+        if saved_at is None or saved_at < key.made_at:
+            raise InterlockError(f"no backup of guard's state holds key {key_id:010x} yet", hint="guard backup run")
+        store.set_life(tx, key_id, Life.ACTIVE, self._state.clock.now())
+
+    def retire(self, tx: Tx, key_id: int, in_use: Callable[[Tx], Sequence[str]]) -> None:
+        """Let a key open nothing any more. `in_use` returns what still needs it, in words.
+
+        Raises InterlockError when something does, or when the key is not an older version.
+        """
+        self._end(tx, key_id, Life.RETIRED, in_use)
+
+    def destroy(self, tx: Tx, key_id: int, in_use: Callable[[Tx], Sequence[str]]) -> None:
+        """Wipe a retired key's material and its copy for the kit; its row stays, so that its id is not given again.
+
+        Raises InterlockError when something needs it after all, or when it is not retired.
+        """
+        self._end(tx, key_id, Life.DESTROYED, in_use)
+
+    def call_back(self, tx: Tx, key_id: int) -> None:
+        """Let a retired key open again, as an older version. Raises InterlockError when it is not retired."""
+        life.require_retired(_info(tx, key_id))
+        store.set_life(tx, key_id, Life.ACTIVE, self._state.clock.now())
+
+    def seal_for(self, key_id: int, recipient: bytes) -> str:
+        """Return a key sealed to an X25519 public key, as a document; retired keys too.
+
+        Raises InterlockError for a key that is destroyed, ConfigError for a public key that nothing can be sealed to.
+        """
+        with self._state.read() as tx:
+            row = _row(tx, key_id)
+        if row.life is Life.DESTROYED:
+            raise InterlockError(f"key {key_id:010x} is destroyed: there is nothing left to export")
+        return escrow.document(self._state.store_id, self.ring.load(row), row.commitment, recipient)
+
+    def _end(self, tx: Tx, key_id: int, to: Life, in_use: Callable[[Tx], Sequence[str]]) -> None:
+        key = _info(tx, key_id)
+        life.require_step(key, to)
+        life.require_unused(key, in_use(tx))
+        store.set_life(tx, key_id, to, self._state.clock.now())
+        self.ring.opened.pop(key_id, None)
+
+    def _started(self, domain: str) -> HMAC:
+        """Return an HMAC that has hashed all that a domain's digests begin with: three times as fast as anew each."""
+        started = HMAC(self.current("digest").material, SHA256())
+        started.update(parts(b"guard/digest1", domain.encode()))
+        return self._digests.setdefault(domain, started)
 
 
-def _root(material: bytes) -> Key:
-    if len(material) != KEY_SIZE:
-        raise ValueError(f"a root key has {KEY_SIZE} bytes, not {len(material)}")
-    return Key(ROOT_ID, "root", 0, material)
-
-
-def _make(state: State, tx: Tx, purpose: str, parent: Key, public: bytes | None) -> Key:
-    store_id = state.store_id
-    key = Key(store.take_id(tx), purpose, 1, random.token(KEY_SIZE))
-    store.add(
-        tx,
-        Row(
-            sheet=key,
-            made_at=state.clock.now(),
-            parent=parent.id,
-            wrapped=wrap.wrap(store_id, key, parent),
-            commitment=wrap.commitment(store_id, key),
-            recovery=None if public is None else _seal(store_id, key, public),
-        ),
-    )
-    return key
-
-
-def _kek_row(state: State) -> Row:
-    with state.read() as tx:
-        row = store.newest(tx, KEK)
+def _row(tx: Tx, key_id: int) -> Row:
+    row = store.by_id(tx, key_id)
     if row is None:
-        raise InterlockError("this store has no keys yet", hint="`guard init` makes them")
+        raise ConfigError(f"there is no key {key_id:010x}", hint="guard keys list shows which there are")
     return row
 
 
-def _seal(store_id: UUID, key: Key, public: bytes) -> bytes:
-    return recovery.seal_to(public, key.material, wrap.binding(store_id, key, ROOT_ID))
-
-
-def _open_sealed(store_id: UUID, row: Row, private: bytes) -> Key:
-    sheet = row.sheet
-    if row.recovery is None:
-        raise InterlockError(f"key {sheet.id:010x} ({sheet.purpose}) is not sealed to the recovery kit")
-    try:
-        material = recovery.open_with(private, row.recovery, wrap.binding(store_id, sheet, ROOT_ID))
-    except TamperedError:
-        raise TamperedError(f"key {sheet.id:010x} ({sheet.purpose}) does not open with the recovery kit") from None
-    return wrap.check(store_id, Key(sheet.id, sheet.purpose, sheet.version, material), row.commitment)
-
-
-def _kit_tag(store_id: UUID, kek: Key, public: bytes) -> bytes:
-    info = parts(b"guard/gk1/kit", public)
-    return HKDF(algorithm=SHA256(), length=32, salt=store_id.bytes, info=info).derive(kek.material)
+def _info(tx: Tx, key_id: int) -> KeyInfo:
+    row = _row(tx, key_id)
+    sealing = store.current(tx, row.sheet.purpose)
+    return life.info(row, sealing.sheet.id if sealing else None)

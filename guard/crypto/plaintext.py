@@ -7,8 +7,6 @@ from decimal import Decimal
 from enum import IntEnum
 from typing import Any, TypeVar
 
-from guard.canon import decimal_text
-
 _BLOCK = 16
 _f64 = struct.Struct(">d")
 
@@ -91,9 +89,15 @@ def _read_date(raw: bytes) -> date:
     return _same(value, value.isoformat().encode(), raw)
 
 
+def _write_decimal(value: Decimal) -> bytes:
+    if not value.is_finite():
+        raise ValueError("a decimal that is infinite or no number cannot be sealed")
+    return format(value, "f").encode()  # keeps the scale: a price of 12.50 comes back as 12.50
+
+
 def _read_decimal(raw: bytes) -> Decimal:
     value = Decimal(raw.decode())
-    return _same(value, decimal_text(value).encode(), raw)
+    return _same(value, _write_decimal(value), raw)
 
 
 def _read_boolean(raw: bytes) -> bool:
@@ -129,7 +133,7 @@ _WRITERS: dict[Kind, Writer] = {
     Kind.TEXT: str.encode,
     Kind.BYTES: bytes,
     Kind.INTEGER: integer_bytes,
-    Kind.DECIMAL: lambda value: decimal_text(value).encode(),
+    Kind.DECIMAL: _write_decimal,
     Kind.DATE: lambda value: value.isoformat().encode(),
     Kind.DATETIME: _write_datetime,
     Kind.BOOLEAN: lambda value: b"\x01" if value else b"\x00",

@@ -1,4 +1,6 @@
-"""Where the root key comes from: a key file that only its owner reads, or a passphrase by Argon2id. FORMATS 3."""
+"""Where a local root key comes from: a key file that only its owner reads, a systemd credential, or a passphrase by
+Argon2id. FORMATS 3.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ import os
 import unicodedata
 from base64 import urlsafe_b64encode
 from binascii import a2b_base64
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from stat import S_ISREG
@@ -13,12 +16,19 @@ from typing import Final
 
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
+from guard.config.secret import group_may_read
 from guard.crypto import files, random
 from guard.errors import ConfigError, DeniedError, InterlockError
 
 SIZE: Final = 32
 _MAGIC = "guard-root-1:"
 _MIB = 1024
+CREDENTIALS = "CREDENTIALS_DIRECTORY"
+"""Where systemd puts a service's credentials. Source: systemd.exec(5)."""
+
+
+class AwayError(ConfigError):
+    """This root is not at hand: its file is not there, the process has no such credential, nobody can be asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,19 +84,49 @@ def new_file(path: Path) -> bytes:
 def read_file(path: Path) -> bytes:
     """Return the root key of a key file.
 
-    Raises DeniedError when others than its owner may read or write it, ConfigError when it is missing or not a key
-    file.
+    Raises AwayError when it is not there, DeniedError when others than its owner may read or write it, ConfigError when
+    it is not a key file.
     """
-    try:
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            raw = file.read(4096)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read the key file {path}: {error.strerror}", hint="runbooks/lost-root-key.md says what to do"
-        ) from None
+    status, raw = _read(path, "the key file", "runbooks/lost-root-key.md says what to do")
     if not S_ISREG(status.st_mode) or status.st_mode & 0o077:
         raise DeniedError(f"others may read or change the key file {path}", hint=f"chmod 600 {path}")
+    return _parsed(path, raw)
+
+
+def read_credential(name: str, environ: Mapping[str, str] = os.environ) -> bytes:
+    """Return the root key of the systemd credential `name`, which has the content of a key file.
+
+    Raises AwayError when this process was not given it, DeniedError when its mode is none that systemd makes: 0400, or
+    0440 of root, where the 4 of the group is the mask of an access list that names the service's user.
+    """
+    folder = environ.get(CREDENTIALS)
+    if not folder:
+        raise AwayError(
+            f"systemd gave this process no credentials ({CREDENTIALS} is not set)",
+            hint=f"start it as a service with LoadCredentialEncrypted={name}, or name a second root: [root.second]",
+        )
+    path = Path(folder) / name
+    status, raw = _read(path, "the credential", f"the unit needs LoadCredentialEncrypted={name}")
+    allowed = 0o440 if group_may_read(status) else 0o400
+    if not S_ISREG(status.st_mode) or status.st_mode & 0o777 & ~allowed or status.st_uid not in (0, os.geteuid()):
+        raise DeniedError(
+            f"others may read or change the credential {path}, or it is not systemd's",
+            hint="systemd makes it with mode 0400; let LoadCredentialEncrypted= put it there",
+        )
+    return _parsed(path, raw)
+
+
+def _read(path: Path, what: str, hint: str) -> tuple[os.stat_result, bytes]:
+    try:
+        with path.open("rb") as file:
+            return os.fstat(file.fileno()), file.read(4096)
+    except FileNotFoundError as error:
+        raise AwayError(f"cannot read {what} {path}: {error.strerror}", hint=hint) from None
+    except OSError as error:
+        raise ConfigError(f"cannot read {what} {path}: {error.strerror}", hint=hint) from None
+
+
+def _parsed(path: Path, raw: bytes) -> bytes:
     try:
         return _parse(raw.decode("ascii"))
     except ValueError:

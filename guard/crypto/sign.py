@@ -26,6 +26,10 @@ class Signer:
         self._private = Ed25519PrivateKey.from_private_bytes(seed)
         self._public = self._private.public_key().public_bytes_raw()
 
+    def named(self, name: str) -> "Signer":
+        """Return a signer with the same key and another name."""
+        return Signer(self._private.private_bytes_raw(), name)
+
     @property
     def vkey(self) -> str:
         """The verifier key: `<name>+<hex key id>+<base64 of 01 | public key>`."""
@@ -60,6 +64,10 @@ class Verifier:
                 hint="it is one line: name+key id+base64, as `guard init` prints it",
             ) from None
         return cls(name, bytes.fromhex(key_id), public)
+
+    def named(self, name: str) -> "Verifier":
+        """Return the verifier of the same key under another name."""
+        return Verifier(_name(name), _key_id(name, self.public.public_bytes_raw()), self.public)
 
     def open_note(self, note: str) -> str:
         """Return the text that this key signed, ended by a newline. Signatures of other keys are passed over.

@@ -57,11 +57,16 @@ class Process:
 PROCESS = Process()
 
 
+def clear() -> None:
+    """Drop every cached subkey, and with them the keys they were made from."""
+    subcipher.cache_clear()
+    _schedule.cache_clear()
+
+
 def forget() -> None:
     """Drop every cached subkey and begin a new generation; runs by itself in a forked child."""
     PROCESS.generation += 1
-    subcipher.cache_clear()
-    _schedule.cache_clear()
+    clear()
 
 
 os.register_at_fork(after_in_child=forget)

@@ -25,11 +25,10 @@ _OLD_ORDERS = 0.0055
 _OLD_NOTES = 0.006
 _NOTES_AGE = Span(months=3 * 12)
 
-# E-mails are not UNIQUE, as guests may order twice; a unique column cannot be sealed before it has a blind index.
 _SCHEMA = """
 CREATE TABLE customer (
     customer_id INTEGER PRIMARY KEY,
-    email TEXT NOT NULL,
+    email TEXT NOT NULL UNIQUE,
     first_name TEXT NOT NULL,
     last_name TEXT NOT NULL,
     phone TEXT,

@@ -1,58 +1,40 @@
-"""What sealing would do, and why it must not: pure, from schema, catalog and counts. Nothing here opens anything.
+"""What sealing would do, what would stop working by it, and why it must not. Pure, from facts: nothing is opened here.
 
-A refusal names what would be lost or broken; a warning what stops working. Sources of the limits are beside them.
+A refusal names what would be lost or broken, and the way out. Durations are estimates, and called so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import difflib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
-from guard.config import Column
-from guard.errors import InterlockError
-from guard.fields.store import Record, Stage
-from guard.shop import ShopColumn, Table
-from guard.shop.catalog import Sort, mentions
-from guard.shop.rows import key_trouble
+from guard.config import Catalog, Column
+from guard.errors import ConfigError, InterlockError
+from guard.fields import effects
+from guard.fields.facts import Around, Counts, Facts
+from guard.fields.measure import about, amount, rewriting, roughly, sealed_size, sweeping
+from guard.fields.outlook import Space, space_of, steps
+from guard.fields.refusals import refusals, touches
+from guard.shop.catalog import Sort
+from guard.shop.remains import Remains
 
-_OVERHEAD = 47
-"""Bytes a sealed value has beyond its plaintext: head 7, half nonce 12, nonce 12, tag 16 (FORMATS 2)."""
-_INDEX_LIMIT = 2600
-"""A B-tree entry of PostgreSQL takes at most 2704 bytes (a third of a page), its own head included."""
-_WIDE = ("character varying", "character(")
-_TEXTS = ("text", *_WIDE)
+__all__ = [
+    "ColumnPlan",
+    "Counts",
+    "Facts",
+    "SealPlan",
+    "Space",
+    "chosen",
+    "named",
+    "plan_column",
+    "plan_of",
+    "sealed_size",
+]
 
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """What lies in a column now. `size` and `longest` are bytes of its plain texts."""
-
-    rows: int
-    nulls: int
-    plain: int
-    sealed: int
-    other: int = 0
-    """Values that are neither text nor NULL."""
-    size: int = 0
-    longest: int = 0
-    keyless: int = 0
-    """Rows with NULL in their primary key, which SQLite allows."""
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """Everything a plan for one column is made from."""
-
-    column: Column
-    table: Table
-    dialect: str
-    counts: Counts
-    record: Record | None = None
-
-    @property
-    def shop(self) -> ShopColumn:
-        """The column in the shop's schema."""
-        return self.table.column(self.column.name)
+_TOKEN = 40
+"""Bytes a token takes in the row and in its index, heads included, about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +50,16 @@ class ColumnPlan:
     """Values that are sealed already."""
     nulls: int
     grows: int
-    """Bytes the column grows by, about."""
+    """Bytes the table and its indexes grow by, about."""
     widen: str | None
-    """The type, as SQL, that is widened to text and restored by decrypting."""
+    """The type, as SQL, that is changed and given back by decrypting."""
+    takes: timedelta = timedelta()
+    """How long one worker needs: an estimate."""
+    does: tuple[str, ...] = ()
+    stops: tuple[str, ...] = ()
+    """What stops working."""
     refusals: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,24 +68,48 @@ class SealPlan:
 
     columns: tuple[ColumnPlan, ...]
     missing: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()
+    """What is done, in this order, and what is left to do then."""
+    takes: timedelta = timedelta()
+    space: Space | None = None
+    backed_up: datetime | None = None
+    """When the newest backup of the shop was begun."""
+    backup: tuple[str, ...] = ()
+    """How old that is, or why it is not known."""
+    remains: tuple[Remains, ...] = ()
+    """Where else old values lie, and go to while they are sealed."""
 
     @property
     def refused(self) -> bool:
-        """Whether any column is refused."""
-        return any(column.refusals for column in self.columns)
+        """Whether anything is refused."""
+        return bool(self.reasons)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Every reason against the plan."""
+        found = tuple(f"{column.at}: {reason}" for column in self.columns for reason in column.refusals)
+        if self.space and self.space.lacks:
+            need = amount(self.space.grows + self.space.meanwhile)
+            found += (
+                f"sealing takes about {need} on {self.space.disk}, where {amount(self.space.free or 0)} are free",
+            )
+        return found
 
     @property
     def lines(self) -> tuple[str, ...]:
         """Return the plan in words, one thing a line."""
-        return tuple(line for column in self.columns for line in _lines(column)) + tuple(
-            f"missing: {what}" for what in self.missing
+        return (
+            *(line for column in self.columns for line in _block(column)),
+            *_ending(self),
+            *(f"missing: {what}" for what in self.missing),
         )
 
     def require(self) -> None:
         """Raise InterlockError, naming every reason, unless the plan may be carried out."""
-        reasons = [f"{column.at}: {reason}" for column in self.columns for reason in column.refusals]
-        if reasons:
-            raise InterlockError("\n".join(reasons), hint="nothing was changed; guard fields plan shows the whole plan")
+        if self.reasons:
+            raise InterlockError(
+                "\n".join(self.reasons), hint="nothing was changed; guard fields plan shows the whole plan"
+            )
         if self.missing:
             raise InterlockError(
                 "\n".join(f"missing: {what}" for what in self.missing),
@@ -106,17 +117,9 @@ class SealPlan:
             )
 
 
-def sealed_size(plain: int) -> int:
-    """Return the characters a text of `plain` bytes takes when it is sealed."""
-    return 3 + -(-(_OVERHEAD + plain) * 4 // 3)
-
-
 def plan_column(facts: Facts) -> ColumnPlan:
     """Return what sealing one column would do, with every reason against it."""
     counts = facts.counts
-    shop = facts.shop
-    wide = facts.dialect == "postgresql" and shop.type.startswith(_WIDE)
-    collate = f" COLLATE {shop.collation}" if shop.collation else ""
     return ColumnPlan(
         facts.column.at,
         facts.column.id,
@@ -124,147 +127,125 @@ def plan_column(facts: Facts) -> ColumnPlan:
         counts.plain,
         counts.sealed,
         counts.nulls,
-        sealed_size(counts.size // counts.plain) * counts.plain - counts.size if counts.plain else 0,
-        shop.type + collate if wide else None,
-        tuple(reason for ask in _REFUSALS for reason in ask(facts)),
-        tuple(reason for ask in _WARNINGS for reason in ask(facts)),
+        _growth(facts),
+        facts.change.original if facts.change else None,
+        _takes(facts),
+        effects.does(facts),
+        effects.stops(facts),
+        refusals(facts),
+        effects.notes(facts),
     )
 
 
-def _catalog(facts: Facts) -> Iterator[str]:
-    if not facts.column.id:
-        yield "it has no id yet; accept the catalog first: guard data accept"
-    if facts.column.bind == "subject":
-        yield 'bind = "subject" needs the vault of epoch keys, which this guard does not have; use bind = "row"'
-    record = facts.record
-    if record is None or record.stage is Stage.PLAIN:
-        return
-    if record.stage is Stage.OPENING:
-        yield "decrypting it was interrupted; run guard fields decrypt again to finish that first"
-    if record.binding != facts.column.bind:
-        yield f"it was sealed with bind = {record.binding}; decrypt it before changing that"
-    if set(record.key_columns) != set(facts.table.key):
-        yield f"its rows were bound to the key {', '.join(record.key_columns)}, which the table no longer has"
+def plan_of(found: Sequence[Facts], around: Around, now: datetime, missing: tuple[str, ...] = ()) -> SealPlan:
+    """Return the whole plan for columns of one shop."""
+    columns = tuple(map(plan_column, found))
+    takes = sum((column.takes for column in columns), timedelta())
+    space = space_of(found, sum(column.grows for column in columns), around)
+    return SealPlan(
+        columns,
+        missing,
+        tuple(steps(found, takes, space)),
+        takes,
+        space,
+        around.backed_up,
+        tuple(_backup(around, now)),
+        around.remains,
+    )
 
 
-def _engine(facts: Facts) -> Iterator[str]:
-    if facts.dialect == "mysql":
-        yield "sealing on MariaDB and MySQL is not built yet"
-    if facts.table.trouble:
-        yield f"{facts.table.trouble}; guard cannot change its rows safely"
+def chosen(catalog: Catalog, columns: Sequence[str]) -> tuple[Column, ...]:
+    """Return the columns named, each once; all that the catalog wants sealed when none is.
+
+    Raises ConfigError, with the nearest name, for one the catalog lacks or does not want sealed.
+    """
+    if not columns:
+        if not (wanted := catalog.encrypted()):
+            raise ConfigError('the catalog has no column with protect = "encrypt"', hint="guard data scan")
+        return wanted
+    found = tuple(named(catalog, at) for at in dict.fromkeys(columns))
+    for column in found:
+        if column not in catalog.encrypted():
+            raise ConfigError(
+                f'{column.at} does not have protect = "encrypt" in the catalog',
+                hint="write it in policies/catalog.toml, then guard data accept --from policies/catalog.toml",
+            )
+    return found
 
 
-def _rows(facts: Facts) -> Iterator[str]:
-    if trouble := key_trouble(facts.table):
-        yield f"{trouble}; guard cannot name its rows"
-    if facts.counts.keyless:
-        yield f"{facts.counts.keyless} rows have NULL in their primary key; guard cannot name them"
+def named(catalog: Catalog, at: str) -> Column:
+    """Return the column "Table.Column" of the catalog. Raises ConfigError, with the nearest name, when it has none."""
+    if (column := catalog.find(at)) is not None:
+        return column
+    known = [each.at for each in catalog.column]
+    if "." not in at:
+        inside = [each.at for each in catalog.encrypted() if each.table == at]
+        hint = f"its columns to be sealed: {', '.join(inside)}" if inside else "write Table.Column"
+        raise ConfigError(f"{at} does not name a column", hint=hint)
+    near = [each for each in known if each.lower() == at.lower()] or difflib.get_close_matches(at, known, 1)
+    hint = f"did you mean {near[0]}?" if near else "guard data catalog lists what is"
+    raise ConfigError(f"{at} is not in the catalog", hint=hint)
 
 
-def _kind(facts: Facts) -> Iterator[str]:
-    if facts.dialect == "postgresql" and not facts.shop.type.startswith(_TEXTS):
-        yield f"it is a {facts.shop.type}; only text columns can be sealed"
-    elif facts.counts.other:
-        yield f"{facts.counts.other} of its values are not text; only text can be sealed"
-    if facts.shop.folded and facts.dialect != "sqlite":
-        yield "its collation does not tell upper from lower case, which sealed values need"
-    if facts.shop.generated:
-        yield "it is a generated column"
+def _growth(facts: Facts) -> int:
+    counts, column = facts.counts, facts.column
+    if not counts.plain:
+        return 0
+    binary = facts.shop.sort is Sort.BINARY
+    each = sealed_size(counts.size // counts.plain, tight=column.tight, binary=binary)
+    inside = sum(touches(index, column.name) for index in facts.table.indexes)
+    tokens = _TOKEN * counts.plain if column.index else 0
+    return (each * counts.plain - counts.size) * (1 + inside) + tokens
 
 
-def _looks_sealed(facts: Facts) -> Iterator[str]:
-    fresh = facts.record is None or facts.record.stage is Stage.PLAIN
-    if fresh and facts.counts.sealed:
-        yield f'{facts.counts.sealed} of its values begin with "g1." as sealed ones do, but guard did not seal them'
+def _takes(facts: Facts) -> timedelta:
+    values = facts.counts.plain * (
+        2 if facts.column.index and facts.fresh else 1
+    )  # tokens are filled in a sweep of their own
+    span = sweeping(facts.dialect, values, facts.seals)
+    if facts.change and facts.change.copies and facts.size and facts.fresh:
+        span += rewriting(facts.dialect, facts.size.total)
+    return span
 
 
-def _keys(facts: Facts) -> Iterator[str]:
-    name = facts.column.name
-    if name in facts.table.key:
-        yield "it is part of the primary key"
-    for key in facts.table.foreign_keys:
-        if name in key.columns:
-            yield f"it is a foreign key to {key.to_table}"
-    for source, key in facts.table.referred:
-        if name in key.to_columns:
-            yield f"{source} refers to it by a foreign key"
+def _backup(around: Around, now: datetime) -> Iterator[str]:
+    if around.backed_up is not None:
+        age = _ago(now - around.backed_up)
+        yield f"the newest one of the shop is of {around.backed_up:%Y-%m-%d %H:%M} UTC, {age}"
+    if around.backup is not None:
+        yield around.backup
 
 
-def _uniques(facts: Facts) -> Iterator[str]:
-    for index in facts.table.indexes:
-        if index.unique and _touches(index.columns, index.definition, facts):
-            yield f"the unique index {index.name} would no longer find duplicates; that needs a blind index"
+def _ago(span: timedelta) -> str:
+    return f"{span.days} days old" if span >= timedelta(days=2) else f"{roughly(span)} old"
 
 
-def _expressions(facts: Facts) -> Iterator[str]:
-    name = facts.column.name
-    for check in facts.table.checks:
-        if mentions(check.sql, name):
-            yield f"the constraint CHECK ({check.sql.removeprefix('CHECK ')}) would test sealed values; drop it first"
-    for other in facts.table.columns:
-        if other.generated and other.name != name and mentions(other.generated, name):
-            yield f"the generated column {other.name} is made from it"
-    for trigger in facts.table.triggers:
-        if trigger.on_update and mentions(trigger.sql, name):
-            yield f"the trigger {trigger.name} works with it on update and could copy or change it; drop it first"
-
-
-def _views_in_the_way(facts: Facts) -> Iterator[str]:
-    if facts.dialect == "postgresql" and facts.shop.type.startswith(_WIDE):
-        for view in facts.table.views:
-            if facts.column.name in view.columns:
-                yield f"the view {view.name} reads it, so PostgreSQL does not let its type be widened; drop it first"
-
-
-def _index_limit(facts: Facts) -> Iterator[str]:
-    if facts.dialect != "postgresql" or sealed_size(facts.counts.longest) <= _INDEX_LIMIT:
-        return
-    for index in facts.table.indexes:
-        if _touches(index.columns, index.definition, facts):
-            yield f"its longest value would not fit into the index {index.name} once sealed; drop it first"
-
-
-def _searching(facts: Facts) -> Iterator[str]:
-    for index in facts.table.indexes:
-        if not index.unique and _touches(index.columns, index.definition, facts):
-            yield f"the index {index.name} finds nothing any more; drop it"
-    yield "LIKE, ORDER BY and comparisons on it find nothing any more"
-
-
-def _readers(facts: Facts) -> Iterator[str]:
-    name = facts.column.name
-    for view in facts.table.views:
-        reads = name in view.columns if facts.dialect == "postgresql" else mentions(view.sql, name)
-        if reads or (facts.dialect != "postgresql" and "*" in view.sql):
-            yield f"the view {view.name} may show sealed values"
-    for trigger in facts.table.triggers:
-        if trigger.on_update and not mentions(trigger.sql, name):
-            yield f"the trigger {trigger.name} runs for each row that is sealed"
-        elif not trigger.on_update and mentions(trigger.sql, name):
-            yield f"the trigger {trigger.name} works with it and will see sealed values"
-    if facts.shop.default not in {None, "NULL", "NULL::character varying", "NULL::text"}:
-        yield "it has a default in plain text, which a finished column refuses"
-
-
-def _types(facts: Facts) -> Iterator[str]:
-    if facts.dialect == "postgresql" and facts.shop.type.startswith(_WIDE):
-        yield f"its type {facts.shop.type} becomes text (a short exclusive lock); decrypting restores it"
-    elif facts.dialect == "sqlite" and facts.shop.sort is not Sort.TEXT:
-        yield f"it is declared {facts.shop.type or 'without a type'}, but holds texts"
-
-
-def _touches(columns: tuple[str, ...], definition: str, facts: Facts) -> bool:
-    return facts.column.name in columns or mentions(definition, facts.column.name)
-
-
-_Ask = Callable[[Facts], Iterator[str]]
-_REFUSALS: tuple[_Ask, ...] = (
-    _catalog, _engine, _rows, _kind, _looks_sealed, _keys, _uniques, _expressions, _views_in_the_way, _index_limit,
-)  # fmt: skip
-_WARNINGS: tuple[_Ask, ...] = (_types, _searching, _readers)
-
-
-def _lines(column: ColumnPlan) -> Iterator[str]:
+def _block(column: ColumnPlan) -> Iterator[str]:
     yield f"{column.at}: seal {column.seal} of {column.rows} rows ({column.nulls} NULL, {column.sealed} sealed already)"
-    yield from (f"  refused: {reason}" for reason in column.refusals)
-    yield from (f"  note: {warning}" for warning in column.warnings)
+    for label, texts in (
+        ("does", column.does), ("stops", column.stops), ("refused", column.refusals), ("note", column.notes),
+    ):  # fmt: skip
+        yield from (f"  {label + ':':<9}{text}" for text in texts)
+
+
+def _ending(plan: SealPlan) -> Iterator[str]:
+    if plan.steps:
+        yield "In this order:"
+        yield from (f"  {number}. {step}" for number, step in enumerate(plan.steps, 1))
+        yield f"Takes {about(plan.takes)}: an estimate, by a sample sealed just now"
+    if (space := plan.space) is not None:
+        free = (
+            f"; {amount(space.free)} are free on {space.disk}"
+            if space.free is not None
+            else "; what is free is unknown"
+        )
+        yield (
+            f"Space: about {amount(space.grows)} for good, {amount(space.meanwhile)} meanwhile, "
+            f"{amount(space.finalize)} while it is finished{free}"
+        )
+        if space.free is not None and not space.lacks and space.free < space.grows + space.finalize:
+            yield "  note:    that is too little for guard fields finalize"
+    yield from (f"Backup: {text}" for text in plan.backup)
+    if plan.remains:
+        yield "Old values also lie here, finalize or not:"
+        yield from (f"  {each.line}" for each in plan.remains)

@@ -1,56 +1,43 @@
-"""Seal or open a whole column in place, in short transactions, while the shop goes on writing.
+"""Go through a whole column once, in one direction, by one process or several, while the shop goes on writing.
 
 Each batch changes its rows and notes itself in one transaction of the shop, so the next run goes on where one ended,
-wherever that was (Ctrl-C, SIGKILL, power). State is told what is about to happen before the shop is touched.
+wherever that was (Ctrl-C, SIGKILL, power), in each of its ranges. Then the column is looked through again for what the
+shop wrote meanwhile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 
-import sqlalchemy as sa
-from sqlalchemy.engine import Connection
-
-from guard.canon import key_bytes, parse_key
+from guard import faults
+from guard.canon import key_bytes
 from guard.clock import Clock
-from guard.config import Column
+from guard.config import Catalog
+from guard.crypto.budget import Budget
 from guard.crypto.keyring import Keyring
-from guard.errors import BusyError, TamperedError
+from guard.crypto.subjects import SubjectKeys
+from guard.errors import InterlockError
 from guard.events import Progress, RunId
-from guard.fields.count import count
-from guard.fields.plan import ColumnPlan
-from guard.fields.store import Record, Stage, find, keep
-from guard.fields.value import MODULUS, PREFIX, Cell, purpose
+from guard.fields.batch import Direction, Job, calm
+from guard.fields.cells import Keys
+from guard.fields.lease import SEEN
+from guard.fields.pace import Pace, Times
+from guard.fields.person import owner
+from guard.fields.store import IndexRecord, Record
+from guard.fields.sweeper import Done, Site, Sweeper
+from guard.fields.value import Cell
+from guard.fields.workers import Address, Order, Part, Workers
 from guard.shop import Shop, Table, progress
-from guard.shop.bulk import Changed, Rewrite, rewrite_batch
-from guard.shop.progress import Batch, Bracket
-from guard.shop.rows import Key
-from guard.state import State, Tx
+from guard.shop.due import count_due
+from guard.shop.graph import Step
+from guard.shop.progress import Bracket, Range
+from guard.shop.rows import cut
+from guard.state import State
 
 _PASSES = 5
-"""How often the whole column is looked through for what the shop wrote in clear meanwhile."""
-_RETRIES = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How many rows a batch has: as many as keep its transaction between `low` and `high`."""
-
-    start: int = 1000
-    least: int = 100
-    most: int = 8000
-    low: timedelta = timedelta(milliseconds=50)
-    high: timedelta = timedelta(milliseconds=100)
-
-    def next(self, size: int, took: timedelta) -> int:
-        """Return the size of the batch after one of `size` rows that took `took`."""
-        if took > self.high:
-            return max(self.least, size // 2)
-        if took < self.low:
-            return min(self.most, size * 2)
-        return size
+"""How often the whole column is looked through: a shop that never stops writing plain text is left after some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,210 +49,181 @@ class Tools:
     state: State
     clock: Clock
     pace: Pace = field(default_factory=Pace)
+    catalog: Catalog = field(default_factory=Catalog)
+    budget: Budget | None = None
+    subjects: SubjectKeys | None = None
+    workers: int = 1
+    """Processes that work on a column at the same time."""
+
+    @property
+    def keys(self) -> Keys:
+        """Where the keys of cells come from."""
+        return Keys(self.state.store_id, self.keyring, self.shop.dialect, self.budget, self.subjects)
 
 
 @dataclass(frozen=True, slots=True)
-class Swept:
-    """What became of one column. `left` are values that still need work, `rows` those this run changed."""
+class Outcome:
+    """What one sweep did. `left` are values that still need work, `passed` those that nothing can be done about now."""
 
-    at: str
     rows: int
     left: int
-    record: Record = field(repr=False)
-    note: str | None = None
+    passed: int
+    times: Times
 
 
-def encrypting(column_id: int) -> str:
-    """Return the name of the work "seal this column" in the shop's table of progress."""
-    return f"encrypt {column_id}"
+def work_of(direction: Direction, column_id: int) -> str:
+    """Return the name of a work on a column in the shop's table of progress."""
+    return f"{direction} {column_id}"
 
 
-def decrypting(column_id: int) -> str:
-    """Return the name of the work "open this column" in the shop's table of progress."""
-    return f"decrypt {column_id}"
+def works_of(column_id: int) -> tuple[str, ...]:
+    """Return the names of all works on a column."""
+    return tuple(work_of(direction, column_id) for direction in Direction)
 
 
-def seal_column(tools: Tools, column: Column, plan: ColumnPlan, run: RunId, tell: Progress) -> Swept:
-    """Seal every plain text of a column. Goes on where an interrupted run stopped."""
-    table = tools.shop.table(column.table)
-    known = _known(tools.state, column.id)
-    if known is None or known.stage is Stage.PLAIN:
-        known = Record(column.id, column.at, Stage.SEALING, column.bind, table.key, plan.widen, 0, tools.clock.now())
-    stage = Stage.STRICT if known.stage is Stage.STRICT else Stage.SEALING
-    record = replace(known, at=column.at, stage=stage, key_id=tools.keyring.current(purpose(column.id)).id)
-    _remember(tools.state, record)
-    cell = Cell.of(column, tools.state.store_id, tools.keyring)
-    sweep = _Sweep(tools, table, cell, record, Bracket(run, encrypting(column.id)))
+def job_of(tools: Tools, record: Record, direction: Direction, indexes: Iterable[IndexRecord] = ()) -> Job:
+    """Return what is to be done to a column, as its table is now.
+
+    Raises InterlockError where the rows have no persons that could be told.
+    """
+    table_name, _, name = record.at.partition(".")
+    table = tools.shop.table(table_name)
+    path, person = _way(tools, record) if record.subject else ((), ())
+    keys = tools.keys
+    spec, opening = keys.spec(record, indexes), keys.opening(record)
+    return Job(direction, table, name, record.key_columns, spec, path, person, opening)
+
+
+def fill_tokens(tools: Tools, record: Record, index: IndexRecord, run: RunId, tell: Progress) -> Outcome:
+    """Fill in the tokens of one token column where they are missing, in plain and sealed rows alike.
+
+    `left` counts every value without a token, those among them that have nothing to search by.
+    """
+    job = job_of(tools, record, Direction.TOKENS, (index,))
+    bracket = Bracket(run, f"{work_of(Direction.TOKENS, record.column_id)}.{index.version}")
+    outcome = carry_out(tools, job, bracket, tell)
     with tools.shop.begin() as connection:
-        if plan.widen:
-            _set_type(tools.shop, connection, column, _widened(plan.widen))
-        last = progress.begin(tools.shop, connection, sweep.bracket)
-    done = sweep.run(last, plan.seal, tell)
+        progress.end(tools.shop, connection, bracket, forget=(bracket.work,))
+    return outcome
+
+
+def carry_out(tools: Tools, job: Job, bracket: Bracket, tell: Progress, expected: int | None = None) -> Outcome:
+    """Do `job` to every row that is due, going on where earlier runs of this work stopped; the bracket stays open.
+
+    `expected`: how many rows are due, counted when it is not known. Raises BusyError when rows stay locked,
+    TamperedError when a value does not open, and what a worker raises.
+    """
+    began = tools.clock.now()
+    course = _Course(tools, job, tell, expected)
+    ranges = course.ranges(bracket)
     with tools.shop.begin() as connection:
-        left = count(tools.shop, connection, table, column.name).plain
-        progress.end(tools.shop, connection, sweep.bracket)
-        total = progress.total(tools.shop, connection, sweep.bracket.work)
-    if plan.widen:
-        tools.shop.tables(fresh=True)
-    finished = replace(record, rows=total.rows, digest=f"{total.digest:064x}", changed_at=tools.clock.now())
-    if not left and stage is Stage.SEALING:
-        finished = replace(finished, stage=Stage.SEALED)
-    return Swept(column.at, done, left, finished)
+        parts = progress.share(tools.shop, connection, bracket, ranges)
+    faults.point("fields.sweep.begun")
+    with calm():
+        course.through(parts)
+        faults.point("fields.sweep.through")
+        if len(parts) > 1:
+            with tools.shop.begin() as connection:
+                progress.begin(tools.shop, connection, bracket)
+        if job.direction is Direction.SEAL and not job.spec.tokens:  # by the last look all writers know the stage
+            tools.clock.sleep(max(SEEN - (tools.clock.now() - began), timedelta()))
+        left = course.again(bracket)
+    return Outcome(course.rows, left, course.passed, Times.of(course.took))
 
 
-def open_column(tools: Tools, column: Column, run: RunId, tell: Progress) -> Swept:
-    """Put every sealed value of a column back into plain text, and the column's own type with it."""
-    table = tools.shop.table(column.table)
-    known = _known(tools.state, column.id)
-    if known is None:
-        raise LookupError(column.id)
-    record = replace(known, stage=Stage.OPENING)
-    _remember(tools.state, record)
-    cell = Cell.of(column, tools.state.store_id, tools.keyring)
-    sweep = _Sweep(tools, table, cell, record, Bracket(run, decrypting(column.id)))
-    with tools.shop.begin() as connection:
-        last = progress.begin(tools.shop, connection, sweep.bracket)
-        sealed = count(tools.shop, connection, table, column.name).sealed
-    done = sweep.run(last, sealed, tell)
-    note = None
-    with tools.shop.begin() as connection:
-        left = count(tools.shop, connection, table, column.name).sealed
-        if not left and record.original_type:
-            note = _restore_type(tools.shop, connection, column, record.original_type)
-        progress.end(
-            tools.shop,
-            connection,
-            sweep.bracket,
-            forget=() if left else (encrypting(column.id), decrypting(column.id)),
-        )
-    if record.original_type:
-        tools.shop.tables(fresh=True)
-    stage = Stage.OPENING if left else Stage.PLAIN
-    finished = replace(record, stage=stage, rows=None, digest=None, changed_at=tools.clock.now())
-    return Swept(column.at, done, left, finished, note)
+class _Course:
+    """One job, on its way through the column."""
 
+    def __init__(self, tools: Tools, job: Job, tell: Progress, expected: int | None) -> None:
+        self.rows = self.passed = 0
+        self.took: list[timedelta] = []
+        self._tools = tools
+        self._job = job
+        self._tell = tell
+        self._site = Site(tools.shop, tools.clock, tools.pace)
+        self._sweepers: dict[Bracket, Sweeper] = {}
+        self._total = self._due() if expected is None else expected
 
-class _Sweep:
-    """One column, one direction, one run."""
-
-    def __init__(self, tools: Tools, table: Table, cell: Cell, record: Record, bracket: Bracket) -> None:
-        self.tools = tools
-        self.bracket = bracket
-        self.cell = cell
-        self._table = table
-        self._opens = record.stage is Stage.OPENING
-        self._digests: dict[Key, int] = {}
-        self._number = 0
-        self._job = Rewrite(
-            table, cell.column.name, record.key_columns, PREFIX, begins=self._opens, change=self._change
-        )
-
-    def run(self, last: Batch | None, total: int, tell: Progress) -> int:
-        """Go through the column until nothing is left to do; return how many values were changed.
-
-        `last` is the batch behind which to go on. A pass after the first finds what the shop wrote meanwhile; a shop
-        that never stops writing plain text is left after some passes.
-        """
-        done = 0
-        tell(self.cell.column.at, 0, total)
-        after = parse_key(last.last) if last else None
-        for _ in range(_PASSES):
-            found = 0
-            for rows in self._batches(after):
-                found += 1
-                done += rows
-                tell(self.cell.column.at, done, max(total, done))
-            if not found and after is None:
-                break
-            after = None
-        return done
-
-    def _batches(self, after: Key | None) -> Iterator[int]:
-        clock, pace = self.tools.clock, self.tools.pace
-        size = pace.start
-        while True:
-            began = clock.now()
-            changed = self._batch(after, size)
-            if changed is None:
-                return
-            after = changed.keys[-1]
-            size = pace.next(size, clock.now() - began)
-            yield changed.rows
-
-    def _batch(self, after: Key | None, size: int) -> Changed | None:
-        """Change one batch and note it, in one transaction; several times where another writer is in the way."""
-        for attempt in range(_RETRIES):
-            try:
-                return self._once(after, max(1, size >> attempt))
-            except BusyError:
-                if attempt == _RETRIES - 1:
-                    raise
-                self.tools.clock.sleep(timedelta(milliseconds=100 << attempt))
-        return None
-
-    def _once(self, after: Key | None, size: int) -> Changed | None:
-        self._digests.clear()
-        shop = self.tools.shop
+    def ranges(self, bracket: Bracket) -> tuple[Range, ...]:
+        """Return what earlier runs left of this work; else the whole table, cut for the workers."""
+        shop, job = self._tools.shop, self._job
+        with shop.read() as connection:
+            cuts = [key_bytes(key) for key in cut(shop, connection, job.table, job.key, self._tools.workers)]
         with shop.begin() as connection:
-            changed = rewrite_batch(shop, connection, self._job, after, size)
-            if changed is None:
-                return None
-            kept = [digest for key, digest in self._digests.items() if key not in changed.missed]
-            first, last = key_bytes(changed.keys[0]), key_bytes(changed.keys[-1])
-            batch = Batch(first, last, changed.rows, sum(kept) % MODULUS)
-            progress.note(shop, connection, self.bracket, self._number + 1, batch)
-        self._number += 1
-        return changed
+            left = progress.take_over(shop, connection, bracket.work)
+        return left or tuple(Range(*ends) for ends in zip((None, *cuts), (*cuts, None), strict=True))
 
-    def _change(self, key: Key, old: str) -> str:
-        row = key_bytes(key)
-        if not self._opens:
-            self._digests[key] = self.cell.digest(row, old)
-            return self.cell.seal(row, old)
-        try:
-            new = self.cell.open(row, old)
-        except TamperedError as error:
-            raise TamperedError(str(error), hint="guard fields verify says which rows; restore them first") from None
-        self._digests[key] = self.cell.digest(row, new)
-        return new
+    def through(self, parts: Sequence[tuple[Bracket, Range]]) -> None:
+        """Go through all parts once."""
+        self._tell(self._job.spec.at, 0, self._total)
+        if len(parts) > 1 and self._tools.workers > 1:
+            self._count(self._workers().run([Part(*part) for part in parts]))
+            return
+        for bracket, part in parts:
+            self._count(self._sweeper(bracket).sweep(part))
+            if len(parts) > 1:
+                with self._tools.shop.begin() as connection:
+                    progress.end(self._tools.shop, connection, bracket)
+
+    def again(self, bracket: Bracket) -> int:
+        """Look through the whole column until nothing is left, or nothing more can be done; return what is."""
+        for _ in range(_PASSES - 1):
+            before, left = self.rows, self._due()
+            self.passed = 0
+            if left:
+                self._count(self._sweeper(bracket).sweep())
+            if not left or self.rows == before:
+                return left
+        return self._due()
+
+    def _count(self, batches: Iterator[Done]) -> None:
+        for done in batches:
+            self.rows += done.rows
+            self.passed += done.left
+            self.took.append(done.took)
+            self._tell(self._job.spec.at, self.rows, max(self._total, self.rows))
+
+    def _sweeper(self, bracket: Bracket) -> Sweeper:
+        if bracket not in self._sweepers:
+            cell = Cell(self._job.spec, self._tools.keys.means())
+            self._sweepers[bracket] = Sweeper(self._site, self._job, cell, bracket)
+        return self._sweepers[bracket]
+
+    def _workers(self) -> Workers:
+        opening = {key_id: self._tools.keyring.by_id(key_id) for key_id in self._job.opening}
+        order = Order(Address.of(self._tools.shop), self._job, self._tools.pace, opening)
+        return Workers(order, self._tools.keys.means(), self._tools.workers)
+
+    def _due(self) -> int:
+        shop, job = self._tools.shop, self._job
+        with shop.read() as connection:
+            return count_due(shop, connection, job.table, job.column, job.due)
 
 
-def _known(state: State, column_id: int) -> Record | None:
-    with state.read() as tx:
-        return find(tx, column_id)
+def _way(tools: Tools, record: Record) -> tuple[tuple[Step, ...], tuple[str, ...]]:
+    """Return the joins from a column's rows to their persons, and the key of those."""
+    tables = tools.shop.tables()
+    column = next((each for each in tools.catalog.column if each.id == record.column_id), None)
+    if column is None:
+        raise InterlockError(
+            f"{record.at} is sealed for persons, but the catalog does not say whose it is any more",
+            hint="put it back into policies/catalog.toml, then guard data accept",
+        )
+    found = owner(tables, tools.catalog, column)
+    if found.kind != record.subject:
+        raise InterlockError(
+            f"{record.at} is sealed for each {record.subject}, but the catalog leads to a {found.kind} now",
+            hint="put [subject] and [[link]] back as they were, then guard fields decrypt first",
+        )
+    for step in found.path:
+        _require_single(tables[step.to_table], step)
+    return found.path, (found.subject.key,)
 
 
-def _remember(state: State, record: Record) -> None:
-    def work(tx: Tx) -> None:
-        keep(tx, record)
-
-    state.write(work)
-
-
-def _widened(original: str) -> str:
-    _, collate, name = original.partition(" COLLATE ")
-    return f"text{collate}{name}"
-
-
-def _set_type(shop: Shop, connection: Connection, column: Column, to: str) -> None:
-    """Change a column's type on PostgreSQL. `to` comes from the schema itself. Waits 5 s for the table's lock."""
-    quote = connection.dialect.identifier_preparer.quote
-    table = f"{quote(shop.schema or 'public')}.{quote(column.table)}"
-    connection.exec_driver_sql("SET LOCAL lock_timeout = '5s'")
-    connection.exec_driver_sql(f"ALTER TABLE {table} ALTER COLUMN {quote(column.name)} TYPE {to}")
-
-
-def _restore_type(shop: Shop, connection: Connection, column: Column, original: str) -> str | None:
-    """Give a column its own type back; say why not when the shop wrote longer texts meanwhile or made a view of it."""
-    table = shop.tables(fresh=True)[column.table]
-    if not table.column(column.name).type.startswith("text"):
-        return None  # it was never widened, or this was done before an interruption
-    if reading := [view.name for view in table.views if column.name in view.columns]:
-        return f"{column.at} stays text: the view {reading[0]} reads it"
-    limit = original.partition("(")[2].partition(")")[0]
-    clause = sa.table(column.table, sa.column(column.name), schema=shop.schema)
-    longest = connection.execute(sa.select(sa.func.max(sa.func.char_length(clause.c[column.name])))).scalar() or 0
-    if limit.isdecimal() and longest > int(limit):
-        return f"{column.at} stays text: it holds texts longer than {original}"
-    _set_type(shop, connection, column, original)
-    return None
+def _require_single(table: Table, step: Step) -> None:
+    unique = [index.columns for index in table.indexes if index.unique and not index.condition and not index.derived]
+    if not any(set(columns) <= set(step.to_columns) for columns in (table.key, *unique) if columns):
+        raise InterlockError(
+            f"{step.table} refers to {table.name} by {', '.join(step.to_columns)}, which is not unique there",
+            hint="a value is sealed for one person: let the [[link]] lead to the key of a table",
+        )

@@ -1,82 +1,279 @@
-"""One column as its sealed values see it: what binds them, which key, and the digest of a value in its row."""
+"""One column as its sealed values see it: what binds them, which key, the digest of a value in its row, its tokens.
+
+A `CellSpec` says all of it and can be sent to another process; a `Cell` made from it works on whole batches.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import struct
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
 from uuid import UUID
 
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hmac import HMAC
+
 from guard.canon import parts
-from guard.config import Column
-from guard.crypto.envelope import Binding, Opener, Place, Sealer, from_text, to_text
-from guard.crypto.keyring import Key, Keyring
-from guard.errors import ConfigError, TamperedError
+from guard.config import Catalog
+from guard.crypto import plaintext
+from guard.crypto.blind import Tokenizer
+from guard.crypto.budget import Budget
+from guard.crypto.envelope import Binding, Opener, Place, Sealer, is_tight
+from guard.crypto.plaintext import Kind
+from guard.crypto.stored import from_binary, from_text, to_binary, to_text
+from guard.crypto.subjects import SubjectKeys, SubjectOpener, SubjectSealer
+from guard.crypto.wrap import Key, id_bytes
+from guard.errors import TamperedError
+from guard.fields.kinds import Form, Spelling
+from guard.fields.store import Bind
+from guard.shop.due import Beginning
 
-PREFIX = "g1."
-"""What every sealed text begins with."""
+MARK: Final = Beginning(frozenset({"g1."}), frozenset({b"g1"}))
+"""How every sealed value begins."""
+MODULUS: Final = 1 << 256
 
-MODULUS = 1 << 256
-_DOMAIN = "fields/value"
+_DOMAIN: Final = b"fields/value"
+_HINT = "compare the row with a backup: guard backup restore --help"
+_u32 = struct.Struct(">I").pack
 
 
-def purpose(column_id: int) -> str:
+def purpose(column_id: int, *, tight: bool = False) -> str:
     """Return the keyring's purpose for a column's key."""
-    return f"column/{column_id}"
+    return f"column/{column_id}/tight" if tight else f"column/{column_id}"
+
+
+def purposes(catalog: Catalog) -> tuple[str, ...]:
+    """Return the purposes of all keys the columns to be sealed need; those of persons come with the persons."""
+    columns = [column for column in catalog.encrypted() if column.id]
+    return (
+        *(purpose(column.id, tight=column.tight) for column in columns if column.bind != "subject"),
+        *(f"index/{column.id}/{column.index}" for column in columns if column.index),
+        *(("vault",) if any(column.bind == "subject" for column in columns) else ()),
+    )
 
 
 @dataclass(frozen=True, slots=True)
+class TokenSpec:
+    """How the tokens of one token column are made."""
+
+    name: str
+    normaliser: str
+    size: int
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class CellSpec:
+    """Everything a cell is made of. Holds keys: it goes to nobody but guard's own processes."""
+
+    store_id: UUID
+    column_id: int
+    at: str
+    binding: Bind
+    form: Form
+    spelling: Spelling
+    digest: bytes = field(repr=False)
+    """The digest key's material."""
+    key: Key | None = None
+    """The key that seals; None where each person has one."""
+    subject: tuple[str, str] | None = None
+    """The kind of person and the class of keys, with `bind = "subject"`."""
+    tokens: tuple[TokenSpec, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a cell asks while it works: keys of older values, and what lets it seal."""
+
+    key: Callable[[int], Key]
+    """Gives a key by its id; LookupError or TamperedError when there is none that opens."""
+    budget: Budget | None = None
+    subjects: SubjectKeys | None = None
+
+
+class _Seals(Protocol):
+    def seal_all(self, values: Sequence[object], bounds: Sequence[bytes]) -> list[bytes]: ...
+
+
+class _Opens(Protocol):
+    def open(self, sealed: bytes, bound: bytes) -> object: ...
+    def open_all(self, sealed: Sequence[bytes], bounds: Sequence[bytes]) -> list[object]: ...
+
+
 class Cell:
-    """Seals and opens the texts of one column, each in its row. Values are texts as the shop stores them."""
+    """Seals and opens the values of one column, each for its place; batches in, batches out. May be shared by threads.
 
-    column: Column
-    sealer: Sealer
-    opener: Opener
-    take_digest: Callable[[str, bytes], str]
+    A place is the canonical key of the row, or of its person, or nothing: `bounds` gives it.
+    """
 
-    @classmethod
-    def of(cls, column: Column, store_id: UUID, keyring: Keyring) -> Cell:
-        """Return the cell of a column whose key exists. Raises ConfigError for a binding that is not built."""
-        if column.bind == "subject":
-            raise ConfigError(
-                f'{column.at}: bind = "subject" needs the vault of epoch keys, which this guard does not have',
-                hint='use bind = "row"',
-            )
-        if not column.id:
-            raise ConfigError(f"{column.at} has no id yet", hint="accept the catalog first: guard data accept")
-        place = Place(store_id, column.id, Binding[column.bind.upper()])
-        name = purpose(column.id)
+    def __init__(self, spec: CellSpec, means: Means) -> None:
+        self.spec = spec
+        self._sealer, self._opener = _pair(spec, means)
+        self._opens_texts = spec.form is not Form.BINARY and not isinstance(self._opener, SubjectOpener)
+        self._stored: Callable[[bytes], object] = to_binary if spec.form is Form.BINARY else to_text
+        self._column = parts(_u32(spec.column_id))
+        self._digest = HMAC(spec.digest, SHA256())
+        self._digest.update(parts(b"guard/digest1", _DOMAIN))
+        self._tokenizers = [
+            Tokenizer(spec.store_id, spec.column_id, each.normaliser, each.key, each.size) for each in spec.tokens
+        ]
 
-        def key_of(key_id: int) -> Key:
-            key = keyring.by_id(key_id)
-            if key.purpose != name:
-                raise LookupError(key_id)
-            return key
+    @property
+    def at(self) -> str:
+        """The column, "Table.Column"."""
+        return self.spec.at
 
-        return cls(column, Sealer(place, keyring.current(name)), Opener(place, key_of), keyring.digest)
+    @property
+    def token_names(self) -> tuple[str, ...]:
+        """The token columns, in the order of `tokens`."""
+        return tuple(each.name for each in self.spec.tokens)
 
-    def seal(self, row: bytes, text: str) -> str:
-        """Return `text` as the shop stores it, sealed for the row whose canonical key is `row`."""
-        return to_text(self.sealer.seal(text, self._bound(row)))
+    def bounds(self, rows: Sequence[bytes], persons: Sequence[bytes] = ()) -> Sequence[bytes]:
+        """Return what binds the values of `rows`, given by their canonical keys and those of their persons."""
+        if self.spec.binding == "column":
+            return [b""] * len(rows)
+        return persons if self.spec.binding == "subject" else rows
 
-    def open(self, row: bytes, stored: str) -> str:
-        """Return the text that was sealed for the row whose canonical key is `row`.
+    def typed(self, values: Sequence[Any]) -> Sequence[Any]:
+        """Return what is sealed for values as they lie in the column."""
+        return self.spec.spelling.typed(values)
 
-        Raises TamperedError, naming the column, when it was changed, moved from another row or column, or cut.
+    def plain(self, values: Sequence[Any]) -> Sequence[Any]:
+        """Return what lies in the column for opened values."""
+        return self.spec.spelling.plain(values)
+
+    def seal_all(self, bounds: Sequence[bytes], values: Sequence[Any]) -> list[object]:
+        """Return each value as the column stores it, sealed for its place. Raises TypeError for None."""
+        sealed = self._sealer.seal_all(values, bounds)
+        if self.spec.form is Form.MIXED and bytes in set(map(type, values)):
+            return [
+                to_binary(raw) if isinstance(value, bytes) else to_text(raw)
+                for raw, value in zip(sealed, values, strict=True)
+            ]
+        stored = self._stored
+        return [stored(raw) for raw in sealed]
+
+    def open_one(self, bound: bytes, stored: object) -> Any:
+        """Return one value; the same as `open_each` for it, without what only pays for many."""
+        try:
+            if isinstance(stored, str) and self._opens_texts:
+                return self._opener.open(from_text(stored), bound)
+            return self.open_each((bound,), (stored,))[0]
+        except TamperedError as error:
+            raise TamperedError(f"{self.at}: {error}", hint=error.hint or _HINT) from None
+
+    def open_all(self, bounds: Sequence[bytes], stored: Sequence[Any]) -> list[Any]:
+        """Return each value with its type.
+
+        Raises TamperedError, naming the column, when one was changed, moved from another place, or cut; ShreddedError
+        where a person's key is gone.
         """
         try:
-            found = self.opener.open(from_text(stored), self._bound(row))
+            return self._opener.open_all([self._bare(each) for each in stored], bounds)
         except TamperedError as error:
-            raise TamperedError(f"{self.column.at}: {error}", hint=_HINT) from None
-        if not isinstance(found, str):
-            raise TamperedError(f"{self.column.at}: a sealed value holds a {type(found).__name__}, not a text")
-        return found
+            raise TamperedError(f"{self.at}: {error}", hint=error.hint or _HINT) from None
 
-    def digest(self, row: bytes, text: str) -> int:
-        """Return the keyed digest of `text` in a row, a number below 2^256 that adds up over rows. FORMATS 7."""
-        return int(self.take_digest(_DOMAIN, parts(self.column.id.to_bytes(4, "big"), row, text.encode())), 16)
+    def open_each(self, bounds: Sequence[bytes], stored: Sequence[Any]) -> list[Any]:
+        """Return each value; `guard.crypto.subjects.SHREDDED` in place of those whose person's key was shredded."""
+        if not isinstance(self._opener, SubjectOpener):
+            return self.open_all(bounds, stored)
+        try:
+            return self._opener.open_each([self._bare(each) for each in stored], bounds)
+        except TamperedError as error:
+            raise TamperedError(f"{self.at}: {error}", hint=error.hint or _HINT) from None
 
-    def _bound(self, row: bytes) -> bytes:
-        return b"" if self.column.bind == "column" else row
+    def tokens(self, values: Sequence[Any]) -> list[tuple[bytes | None, ...]]:
+        """Return for each value its tokens, in the order of `token_names`; None where it has nothing to search by."""
+        if not self._tokenizers:
+            return [()] * len(values)
+        return list(zip(*(tokenizer.tokens(values) for tokenizer in self._tokenizers), strict=True))
+
+    def digest(self, row: bytes, value: object) -> int:
+        """Return the keyed digest of a value in a row, a number below 2^256 that adds up over rows. FORMATS 7."""
+        return self.digests((row,), (value,))[0]
+
+    def digests(self, rows: Sequence[bytes], values: Sequence[Any]) -> list[int]:
+        """Return the digest of each value in its row."""
+        started, heads = self._digest.copy, _Heads(self._column)
+        macs = []
+        kind, tag = type(None), b""
+        write: Callable[[Any], bytes] = bytes
+        for row, value in zip(rows, values, strict=True):
+            if type(value) is not kind:
+                number, write = plaintext.writer(value, padded=False)
+                kind, tag = type(value), bytes([number])
+            body = tag + write(value)
+            before, between = heads[len(row), len(body)]
+            mac = started()
+            mac.update(before + row + between + body)
+            macs.append(mac.finalize())
+        return list(map(int.from_bytes, macs))
+
+    def _bare(self, stored: object) -> bytes:
+        if isinstance(stored, str) and self.spec.form is not Form.BINARY:
+            return from_text(stored)
+        if isinstance(stored, bytes) and self.spec.form is not Form.TEXT:
+            return from_binary(stored)
+        raise TamperedError(f"a sealed value lies there as {type(stored).__name__}")
 
 
-_HINT = "compare the row with a backup: guard backup restore --help"
+class _Heads(dict[tuple[int, int], tuple[bytes, bytes]]):
+    """What stands before the row and before the value in the bytes of a digest, by the lengths of both."""
+
+    def __init__(self, column: bytes) -> None:
+        super().__init__()
+        self._column = column
+
+    def __missing__(self, sizes: tuple[int, int]) -> tuple[bytes, bytes]:
+        row, body = map(_u32, sizes)
+        inner = len(self._column) + sum(sizes) + len(row) + len(body)
+        return self.setdefault(sizes, (_u32(inner) + self._column + row, body))
+
+
+def heads(spec: CellSpec) -> Beginning:
+    """Return how the values begin that are sealed as they are to be: under the key that seals, for this binding."""
+    key = spec.key
+    if key is None:
+        return MARK
+    binding = Binding[spec.binding.upper()]
+    alg = 1 if is_tight(key) else 2
+    flags = [binding | kind << 2 | padded << 6 for kind in Kind for padded in (0, 1)]
+    found = [bytes([alg, each]) + id_bytes(key.id) for each in flags]
+    return Beginning(
+        frozenset(text for head in found for text in _texts(head)), frozenset(b"g1" + head for head in found)
+    )
+
+
+def _pair(spec: CellSpec, means: Means) -> tuple[_Seals, _Opens]:
+    place = Place(spec.store_id, spec.column_id, Binding[spec.binding.upper()])
+    if spec.subject is not None:
+        if means.subjects is None:
+            raise LookupError(f"{spec.at} is sealed under keys of persons, which are not at hand")
+        return (
+            SubjectSealer(place, means.subjects, *spec.subject),
+            SubjectOpener(place, means.subjects, *spec.subject),
+        )
+    if spec.key is None:
+        raise LookupError(f"{spec.at} has no key")
+    names = {purpose(spec.column_id), purpose(spec.column_id, tight=True)}
+
+    def key_of(key_id: int) -> Key:
+        key = means.key(key_id)
+        if key.purpose not in names:
+            raise LookupError(key_id)
+        return key
+
+    return Sealer(place, spec.key, budget=means.budget if is_tight(spec.key) else None), Opener(place, key_of)
+
+
+def key_id_in(beginning: str | bytes) -> int:
+    """Return the key id in the first 13 characters of a sealed text, or the first 9 bytes of a binary one."""
+    raw = from_text(f"{beginning}AA") if isinstance(beginning, str) else from_binary(beginning)
+    return int.from_bytes(raw[2:7], "big")
+
+
+def _texts(head: bytes) -> list[str]:
+    """Return the ways a sealed text with this head may begin: the last of 13 characters holds 4 bits of the nonce."""
+    return ["g1." + urlsafe_b64encode(head + bytes([nonce << 4])).decode()[:10] for nonce in range(16)]

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Final
 
-from guard.canon import key_bytes
-from guard.crypto.envelope import looks_sealed
+from guard.canon import all_key_bytes, key_bytes
+from guard.crypto.stored import looks_sealed
+from guard.crypto.subjects import SHREDDED
 from guard.errors import TamperedError
 from guard.events import Progress
+from guard.fields.batch import Job
 from guard.fields.store import Record, Stage
 from guard.fields.value import MODULUS, Cell
 from guard.shop import Shop
-from guard.shop.rows import Key, Row, Scan, one_batch
+from guard.shop.bulk import Found, Reader
+from guard.shop.rows import Key
 
-_NAMED = 10
+_NAMED: Final = 10
 """How many broken rows an error names."""
-_BATCH = 2000
+_BATCH: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,7 @@ class Check:
     at: str
     rows: int
     opened: int
-    """Sealed values; each one opened in its own row."""
+    """Sealed values; each one opened in its own place."""
     plain: int
     nulls: int
     expected: int | None
@@ -35,27 +39,30 @@ class Check:
     """Whether they are exactly those, by count and digest. No: rows were changed, added or deleted since."""
     proven: bool = False
     """Whether it was verified before, since it was last sealed: from then on a shop that lives changes its rows."""
+    shredded: int = 0
+    """Values whose person's key was destroyed, as was asked for."""
+    untold: int = 0
+    """Values whose token is not theirs, or missing: a search does not find them, or finds them for another value."""
 
     @property
     def clean(self) -> bool:
-        """Whether all is sealed, and what was sealed was there when it was first looked at."""
-        return not self.plain and (self.proven or self.same is not False)
+        """Whether all is sealed and found, and what was sealed was there when it was first looked at."""
+        return not self.plain and not self.untold and (self.proven or self.same is not False)
 
 
-def verify_column(shop: Shop, cell: Cell, record: Record, tell: Progress) -> Check:
-    """Open every value of a column in its row.
+def verify_column(shop: Shop, job: Job, cell: Cell, record: Record, tell: Progress) -> Check:
+    """Open every value of a column in its place, and make its tokens anew.
 
     Raises TamperedError, naming table, column and the rows' places in the order of their key, when any does not open,
     and when a finished column holds plain text.
     """
-    table = shop.table(cell.column.table)
-    tally = _Tally(cell)
-    for batch in _batches(shop, Scan(table, (cell.column.name,), _BATCH, key=record.key_columns)):
+    tally = _Tally(job, cell)
+    for batch in _batches(shop, job, cell.token_names):
         tally.add(batch)
-        tell(cell.column.at, tally.rows)
+        tell(cell.at, tally.rows)
     if tally.broken:
         raise TamperedError(
-            f"{cell.column.at}: {len(tally.broken)} of {tally.rows} values were changed or moved: row "
+            f"{cell.at}: {len(tally.broken)} of {tally.rows} values were changed or moved: row "
             + ", ".join(map(str, tally.broken[:_NAMED]))
             + (" and more" if len(tally.broken) > _NAMED else "")
             + f" in the order of {', '.join(record.key_columns)}",
@@ -63,60 +70,103 @@ def verify_column(shop: Shop, cell: Cell, record: Record, tell: Progress) -> Che
         )
     if record.stage is Stage.STRICT and tally.plain:
         raise TamperedError(
-            f"{cell.column.at} is finished, but holds {tally.plain} values in plain text",
+            f"{cell.at} is finished, but holds {tally.plain} values in plain text",
             hint="somebody wrote past the seal; guard fields encrypt seals them",
         )
-    finished = record.stage in {Stage.SEALED, Stage.STRICT}
-    return Check(
-        cell.column.at,
-        tally.rows,
-        tally.opened,
-        tally.plain,
-        tally.nulls,
-        record.rows if finished else None,
-        (tally.opened == record.rows and f"{tally.digest:064x}" == record.digest) if finished else None,
-        record.verified_at is not None and record.verified_at >= record.changed_at,
-    )
+    return tally.check(record)
 
 
-def _batches(shop: Shop, scan: Scan) -> Iterator[list[Row]]:
+def _batches(shop: Shop, job: Job, tokens: Sequence[str]) -> Iterator[Found]:
     """Yield the rows in batches, each read in a transaction of its own: a long one would keep the shop from writing."""
+    reader = Reader(shop, job.look(*tokens))
     after: Key | None = None
     while True:
         with shop.read() as connection:
-            batch = one_batch(shop, connection, scan, after)
-        if not batch:
+            found = reader.read(connection, after, _BATCH)
+        if found is None:
             return
-        yield batch
-        after = batch[-1].key
+        yield found
+        after = found.keys[-1]
 
 
 class _Tally:
     """Counts and adds up as rows go by."""
 
-    def __init__(self, cell: Cell) -> None:
+    def __init__(self, job: Job, cell: Cell) -> None:
+        self._job = job
         self._cell = cell
-        self.rows = self.opened = self.plain = self.nulls = self.digest = 0
+        self.rows = self.opened = self.plain = self.nulls = self.shredded = self.untold = self.digest = 0
         self.broken: list[int] = []
         """Places, from 1, of rows whose value does not open."""
 
-    def add(self, batch: list[Row]) -> None:
-        for row in batch:
-            self.rows += 1
-            value = row.values[0]
+    def add(self, batch: Found) -> None:
+        """Count a batch."""
+        sealed: list[int] = []
+        for place, (value, *_) in enumerate(batch.rows):
             if value is None:
                 self.nulls += 1
-            elif isinstance(value, str) and looks_sealed(value):
-                self._open(row, value)
+            elif looks_sealed(value):
+                sealed.append(place)
             else:
                 self.plain += 1
+        if sealed:
+            self._open(batch, sealed)
+        self.rows += len(batch.rows)
 
-    def _open(self, row: Row, stored: str) -> None:
-        key = key_bytes(row.key)
+    def check(self, record: Record) -> Check:
+        """Return what was found, compared with what is remembered."""
+        finished = record.stage in {Stage.SEALED, Stage.STRICT}
+        same: bool | None = self.opened == record.rows and f"{self.digest:064x}" == record.digest
+        if self.shredded and self.opened + self.shredded == record.rows:
+            same = None  # what is gone cannot be compared
+        return Check(
+            self._cell.at,
+            self.rows,
+            self.opened,
+            self.plain,
+            self.nulls,
+            record.rows if finished else None,
+            same if finished else None,
+            record.verified_at is not None and record.verified_at >= record.changed_at,
+            self.shredded,
+            self.untold,
+        )
+
+    def _open(self, batch: Found, sealed: Sequence[int]) -> None:
+        rows = all_key_bytes([batch.keys[place] for place in sealed])
+        bounds = self._bounds(batch, sealed, rows)
+        stored = [batch.rows[place][0] for place in sealed]
+        values = self._values(bounds, stored)
+        self.broken += [self.rows + place + 1 for place, value in zip(sealed, values, strict=True) if value is _BROKEN]
+        self.shredded += sum(value is SHREDDED for value in values)
+        good = [at for at, value in enumerate(values) if value is not _BROKEN and value is not SHREDDED]
+        kept = [values[at] for at in good]
+        self.opened += len(good)
+        self.digest = (self.digest + sum(self._cell.digests([rows[at] for at in good], kept))) % MODULUS
+        self._compare([batch.rows[sealed[at]] for at in good], kept)
+
+    def _bounds(self, batch: Found, sealed: Sequence[int], rows: Sequence[bytes]) -> list[bytes]:
+        if self._job.spec.subject is None:
+            return list(self._cell.bounds(rows))
+        width = 1 + len(self._job.person)
+        persons = [batch.rows[place][1:width] for place in sealed]
+        return [b"" if None in person else key_bytes(person) for person in persons]  # of nobody: opens nothing
+
+    def _values(self, bounds: Sequence[bytes], stored: Sequence[Any]) -> list[Any]:
+        """Return the values, `_BROKEN` in place of those that do not open: only then they are tried one by one."""
         try:
-            text = self._cell.open(key, stored)
+            return self._cell.open_each(bounds, stored)
         except TamperedError:
-            self.broken.append(self.rows)
-            return
-        self.opened += 1
-        self.digest = (self.digest + self._cell.digest(key, text)) % MODULUS
+            if len(stored) == 1:
+                return [_BROKEN]
+        half = len(stored) // 2
+        return self._values(bounds[:half], stored[:half]) + self._values(bounds[half:], stored[half:])
+
+    def _compare(self, rows: Sequence[tuple[Any, ...]], values: Sequence[Any]) -> None:
+        names = self._cell.token_names
+        if names:
+            there = [row[-len(names) :] for row in rows]
+            self.untold += sum(one != other for one, other in zip(there, self._cell.tokens(values), strict=True))
+
+
+_BROKEN: Final = object()

@@ -8,9 +8,10 @@ from guard.privacy.catalog import Acceptance, CatalogFile, Standard, Standing
 from guard.privacy.discovery import Discovery
 from guard.privacy.plan import RulePlan, Seals
 from guard.privacy.proposal import Finding, Looked, Proposal
+from guard.privacy.rename import RenamePlan
 from guard.privacy.retention import Retained, Retention, RetentionPlan, Ruling
 
 __all__ = [
-    "Acceptance", "CatalogFile", "Discovery", "Finding", "Looked", "Proposal", "Retained", "Retention", "RetentionPlan",
-    "RulePlan", "Ruling", "Seals", "Standard", "Standing",
+    "Acceptance", "CatalogFile", "Discovery", "Finding", "Looked", "Proposal", "RenamePlan", "Retained", "Retention",
+    "RetentionPlan", "RulePlan", "Ruling", "Seals", "Standard", "Standing",
 ]  # fmt: skip

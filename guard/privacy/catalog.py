@@ -5,12 +5,13 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
 
+from guard import faults
 from guard.config import Catalog, Column, Protect
 from guard.config.load import load_bytes, load_catalog, load_file
 from guard.config.retention import RetentionPolicy
@@ -24,6 +25,8 @@ from guard.state import State, Tx
 
 NAME = "catalog.toml"
 PROPOSED = "catalog.proposed.toml"
+_NEXT = f".{NAME}.next"
+"""What follows a rename, until state knows it: then it takes the file's place."""
 
 _FACT = "privacy.catalog"
 """The fact in state that holds the accepted file's digest."""
@@ -90,7 +93,7 @@ def _column_mistakes(column: Column, standard: Standard) -> Iterator[str]:
         yield f'anonymize: "{column.anonymize}" is not one of {", ".join(METHODS)}'
     if column.protect is Protect.HASH:
         yield 'protect: "hash" is not built yet; use "encrypt" or "none"'
-    if column.protect is Protect.ENCRYPT and (why := obstacle(table, found, standard.dialect)):
+    if column.protect is Protect.ENCRYPT and (why := obstacle(table, found, standard.dialect, column.index)):
         yield f'protect: "encrypt" is not possible: {why}'
 
 
@@ -172,7 +175,9 @@ class CatalogFile:
         Raises InterlockError when the file is not byte for byte the accepted one.
         """
         known = self.state.meta.get(_FACT)
-        text = self._read()
+        text = self._read(self.path)
+        if known is not None and (text is None or self.digest("catalog", text) != known):
+            text = self._placed(known) or text
         if text is None and known is None:
             return Catalog()
         if text is None:
@@ -206,9 +211,7 @@ class CatalogFile:
         fresh = _fresh_ids(catalog, known)
         ids = known | fresh
         numbered = tuple(msgspec.structs.replace(column, id=ids[column.at]) for column in catalog.column)
-        whole = msgspec.structs.replace(catalog, column=numbered)
-        text = to_toml(whole, {}, _HEAD)
-        return Acceptance(whole, text, self.digest("catalog", text.encode()), fresh)
+        return replace(self.acceptance(msgspec.structs.replace(catalog, column=numbered)), fresh=fresh)
 
     def write(self, acceptance: Acceptance) -> None:
         """Put the accepted text in place of the file, at once or not at all."""
@@ -223,13 +226,53 @@ class CatalogFile:
 
         return work
 
-    def _read(self) -> bytes | None:
+    def acceptance(self, catalog: Catalog) -> Acceptance:
+        """Return a checked catalog, whose columns have their ids, ready to be accepted."""
+        text = to_toml(catalog, {}, _HEAD)
+        return Acceptance(catalog, text, self.digest("catalog", text.encode()))
+
+    def lay_beside(self, acceptance: Acceptance) -> None:
+        """Write the text beside the file. It takes the file's place once state knows it, and never before."""
+        write_atomically(self._next, acceptance.text)
+        faults.point("privacy.rename.written")
+
+    def ids(self) -> dict[str, int]:
+        """Return every column id that was given, by the column's name."""
+        with self.state.read() as tx:
+            return store.column_ids(tx)
+
+    def renamed(
+        self, acceptance: Acceptance, moved: Mapping[int, str], given_up: Collection[int]
+    ) -> Callable[[Tx], None]:
+        """Return the work that notes in state what follows a rename; ids in `given_up` are never used again."""
+
+        def work(tx: Tx) -> None:
+            store.move_ids(tx, moved, given_up)
+            self.state.meta.set(tx, _FACT, acceptance.digest)
+
+        return work
+
+    def _placed(self, known: str) -> bytes | None:
+        """Put what was laid beside the file in its place when it is what state knows; else return None."""
+        text = self._read(self._next)
+        if text is None or self.digest("catalog", text) != known:
+            return None
+        faults.point("privacy.rename.known")
+        write_atomically(self.path, text.decode())
+        self._next.unlink(missing_ok=True)
+        return text
+
+    @property
+    def _next(self) -> Path:
+        return self.folder / _NEXT
+
+    def _read(self, path: Path) -> bytes | None:
         try:
-            return self.path.read_bytes()
+            return path.read_bytes()
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise ConfigError(f"cannot read {self.path}: {error.strerror}") from error
+            raise ConfigError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _id_mistakes(catalog: Catalog, known: Mapping[str, int]) -> Iterator[tuple[str, str]]:

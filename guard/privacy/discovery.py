@@ -1,6 +1,6 @@
 """The facade of discovery: scan, compare, accept."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,9 @@ from guard.privacy.catalog import (
 from guard.privacy.detect.evidence import Detector
 from guard.privacy.discover import Scanner, detectors
 from guard.privacy.proposal import Proposal, to_toml
+from guard.privacy.rename import NOTHING_SEALED, Known, RenamePlan, by_hand, follow, missing
 from guard.shop import Shop
+from guard.shop.rename import Rename
 from guard.state import Tx
 
 
@@ -75,3 +77,27 @@ class Discovery:
         """Write catalog.toml and return the work that notes its digest and ids with the record of the action."""
         self.file.write(acceptance)
         return self.file.remember(acceptance)
+
+    def plan_rename(self, old: str, new: str, sealed: Mapping[int, Collection[str]] = NOTHING_SEALED) -> RenamePlan:
+        """Work out what following a rename changes: two tables, or two columns "Table.Column" of one table.
+
+        `sealed`: by the id of each sealed column the columns that name its rows. Raises InterlockError while the shop
+        has the old name, ConfigError when it lacks the new one or guard never knew the old one.
+        """
+        rename = Rename.parse(old, new)
+        tables = self.shop.tables(fresh=True)
+        known = Known(self.file.accepted(), self.file.ids(), tables, sealed)
+        found = follow(known, rename)
+        return RenamePlan(
+            rename,
+            self.file.acceptance(found.catalog),
+            found.moved,
+            found.given_up,
+            tuple(by_hand(self.retention, rename)),
+            missing(found.catalog, tables),
+        )
+
+    def rename(self, plan: RenamePlan) -> Callable[[Tx], None]:
+        """Lay the new catalog beside the old; return the work that makes it the one that counts."""
+        self.file.lay_beside(plan.acceptance)
+        return self.file.renamed(plan.acceptance, plan.moved, plan.given_up)

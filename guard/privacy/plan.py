@@ -21,13 +21,24 @@ BATCH = 500
 """Rows that are read, changed and marked together."""
 
 
+Beside = tuple[tuple[str, ...], Callable[[object], Sequence[object]]]
+"""The columns that are written with a value, by which it is searched, and what goes into them."""
+
+
+def _nothing_beside(_: str) -> Beside:
+    return (), lambda _: ()
+
+
 @dataclass(frozen=True, slots=True)
 class Seals:
-    """How sealed columns are read and written: three functions of "Table.Column", handed in by the app."""
+    """How sealed columns are read and written: functions of "Table.Column", handed in by the app."""
 
     opener: Callable[[str], Change]
     sealer: Callable[[str], Change]
     key_columns: Callable[[str], Sequence[str]]
+    tokens: Callable[[str], Beside] = _nothing_beside
+    declared: Callable[[Mapping[str, Table]], Mapping[str, Table]] = lambda tables: tables
+    """Gives tables the types their sealed columns have for the shop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +94,17 @@ class RuleRows:
             return None
         return retain.due(since, self.treatment.keep, self.treatment.count, self._as_of)
 
-    def new_values(self, row: store.Candidate) -> tuple[object, ...] | None:
-        """Return what is to be stored in place of a row's values; None when all of them were treated before."""
-        stored: list[object] = []
-        changed = False
+    def new_values(self, row: store.Candidate) -> dict[str, object]:
+        """Return what is to be stored in a row, by column; nothing when all of it was treated before."""
+        found: dict[str, object] = {}
         for each, old, place in zip(self.treatment.treated, row.values, self._places, strict=True):
             key = tuple(row.key[at] for at in place.order)
             value = place.opener(key, old)
             new = anonymize.treat(each.way, value, self._digest)
-            same = anonymize.same(value, new)
-            stored.append(old if same else place.sealer(key, new))
-            changed = changed or not same
-        return tuple(stored) if changed else None
+            if not anonymize.same(value, new):
+                names, make = place.tokens
+                found.update({each.name: place.sealer(key, new), **dict(zip(names, make(new), strict=True))})
+        return found
 
     def held(self, connection: ShopConnection, keys: Sequence[Key], gone: Mapping[str, set[Key]]) -> set[Key]:
         """Return those of `keys` that rows refer to which neither go with them nor are among `gone`."""
@@ -151,7 +161,7 @@ class RuleRows:
         return next((f"of {name}, {why}" for name, why in reasons if why), None)
 
     def _is_open(self, row: store.Candidate) -> bool:
-        return self.treatment.rule.method == "delete" or self.new_values(row) is not None
+        return self.treatment.rule.method == "delete" or bool(self.new_values(row))
 
     def _children(
         self, connection: ShopConnection, path: Path, keys: Sequence[Key]
@@ -171,6 +181,7 @@ class _Place:
     sealer: Change
     order: tuple[int, ...]
     """Where in the table's key the parts stand that the column is bound to."""
+    tokens: Beside
 
     @classmethod
     def of(cls, treatment: Treatment, seals: Seals, at: str) -> "_Place":
@@ -181,4 +192,4 @@ class _Place:
                 hint="decrypt the column before its table gets another key",
             )
         order = tuple(key.index(name) for name in bound)
-        return cls(seals.opener(at), seals.sealer(at), order)
+        return cls(seals.opener(at), seals.sealer(at), order, seals.tokens(at))

@@ -11,7 +11,7 @@ from guard.config import Catalog, Column, Protect, Subject
 from guard.config.taxonomy import UNCLASSIFIED, Category, Taxonomy
 from guard.privacy.detect.evidence import Evidence
 from guard.privacy.judge import Verdict
-from guard.shop import ShopColumn, Table
+from guard.shop import ShopColumn, Table, alter
 from guard.shop.catalog import Sort, mentions
 from guard.shop.rows import key_trouble
 
@@ -80,7 +80,8 @@ def propose(context: Context, verdict: Verdict, evidence: Evidence) -> tuple[Fin
     if category is None:
         finding = Finding(at, UNCLASSIFIED, UNDECIDED_TIER, "none", 0.0, verdict.why, evidence.looked)
         return finding, Column(at=at, tier=UNDECIDED_TIER, class_=context.class_)
-    against = obstacle(context.table, context.column, context.dialect) if category.protect is Protect.ENCRYPT else None
+    index = category.index if _is_unique(context.table, context.column.name) else None
+    against = _against(context, index) if category.protect is Protect.ENCRYPT else None
     protect = Protect.NONE if against else category.protect
     why = verdict.why
     if against:
@@ -90,11 +91,14 @@ def propose(context: Context, verdict: Verdict, evidence: Evidence) -> tuple[Fin
     noted = [index.name for index in context.table.indexes if context.column.name in index.columns and not index.unique]
     if protect is Protect.ENCRYPT and noted:
         why = (*why, f"the index {noted[0]} finds nothing once it is sealed")
+    if protect is Protect.ENCRYPT and index:
+        why = (*why, f'it is unique: by index = "{index}" it stays so once it is sealed, and can be searched')
     entry = Column(
         at=at,
         category=verdict.category,
         tier=category.tier,
         protect=protect,
+        index=index if protect is Protect.ENCRYPT else None,
         anonymize=_anonymize(category, context),
         class_=context.class_,
     )
@@ -110,15 +114,29 @@ def kept(entry: Column, evidence: Evidence) -> Finding:
     )
 
 
-def obstacle(table: Table, column: ShopColumn, dialect: str) -> str | None:
-    """Say why a column cannot be sealed as the schema is; None when it can."""
+def obstacle(table: Table, column: ShopColumn, dialect: str, index: str | None = None) -> str | None:
+    """Say why a column cannot be sealed as the schema is; None when it can. `index`: what it would be searched by."""
     return (
         table.trouble
         or key_trouble(table)
         or _as_reference(table, column.name)
-        or _as_type(column, dialect)
-        or _as_tested(table, column.name)
+        or alter.why_not(dialect, table, column.name)
+        or _as_tested(table, column.name, index)
     )
+
+
+def _against(context: Context, index: str | None) -> str | None:
+    """Say why sealing a column is not proposed. Its type may speak against it, though a person may still want it."""
+    column = context.column
+    if found := obstacle(context.table, column, context.dialect, index):
+        return found
+    if column.sort is not Sort.TEXT:
+        return f"only texts are sealed unless you say so, and it is {column.type or 'without a type'}"
+    return None
+
+
+def _is_unique(table: Table, name: str) -> bool:
+    return any(index.unique and index.is_on(name) for index in table.indexes)
 
 
 def _as_reference(table: Table, name: str) -> str | None:
@@ -128,19 +146,14 @@ def _as_reference(table: Table, name: str) -> str | None:
     return "it is part of a foreign key" if inside or any(name in key.to_columns for _, key in table.referred) else None
 
 
-def _as_type(column: ShopColumn, dialect: str) -> str | None:
-    texts = dialect != "postgresql" or column.type.startswith(("text", "character"))
-    if column.sort is not Sort.TEXT or not texts:
-        return f"only texts are sealed, and it is {column.type or 'without a type'}"
-    if column.generated:
-        return "it is generated from other columns"
-    return "its collation does not tell upper from lower case" if column.folded else None
-
-
-def _as_tested(table: Table, name: str) -> str | None:
+def _as_tested(table: Table, name: str, by: str | None) -> str | None:
     for index in table.indexes:
-        if index.unique and (name in index.columns or mentions(index.definition, name)):
-            return f"the unique index {index.name} needs a blind index first"
+        if not index.unique or not (name in index.columns or mentions(index.definition, name)):
+            continue
+        if not index.is_on(name):
+            return f"the unique index {index.name} is not on it alone, and could not keep it unique once it is sealed"
+        if by is None:
+            return f'the unique index {index.name} needs a blind index beside it, e.g. index = "exact"'
     return "a CHECK constraint tests it" if any(mentions(check.sql, name) for check in table.checks) else None
 
 
@@ -188,6 +201,7 @@ def _column(column: Column) -> dict[str, object]:
         "tier": column.tier,
         "protect": column.protect.value,
         "bind": column.bind,
+        "tight": column.tight or None,
         "index": column.index,
         "anonymize": column.anonymize,
         "class": column.class_,
@@ -195,9 +209,10 @@ def _column(column: Column) -> dict[str, object]:
 
 
 def _pairs(values: Mapping[str, object]) -> Iterable[str]:
-    # A JSON string without \u escapes for printable text is a TOML basic string; DEL is the one exception.
+    # A JSON string without \u escapes for printable text is a TOML basic string; DEL is the one exception. Numbers and
+    # booleans are written alike in both.
     return (
-        f"{name} = {value if isinstance(value, int) else json.dumps(value, ensure_ascii=False).replace(chr(127), '?')}"
+        f"{name} = {json.dumps(value, ensure_ascii=False).replace(chr(127), '?')}"
         for name, value in values.items()
         if value is not None
     )

@@ -197,7 +197,8 @@ class Retention:
         return self.digest("retention basis", json_bytes([ruling.policy_bytes.hex(), columns]))
 
     def _treatments(self, ruling: Ruling) -> tuple[Treatment, ...]:
-        return fit(Ground(ruling.policy, ruling.catalog, self.shop.tables(fresh=True), self.shop.dialect == "sqlite"))
+        tables = self.seals.declared(self.shop.tables(fresh=True))
+        return fit(Ground(ruling.policy, ruling.catalog, tables, self.shop.dialect == "sqlite"))
 
     def _rows(self, treatment: Treatment, as_of: datetime) -> RuleRows:
         return RuleRows(self.shop, treatment, self.seals, self.digest, as_of)
@@ -234,6 +235,7 @@ class _Work:
         if not keys:
             return 0
         with self._shop.begin() as connection:
+            progress.take_over(self._shop, connection, self._bracket.work)
             progress.begin(self._shop, connection, self._bracket)
         total = 0
         for number, chunk in enumerate(chunks(keys), 1):
@@ -252,11 +254,13 @@ class _Work:
         due = [row for row in found if self._rows.is_due(row)]
         if self._treatment.rule.method == "delete":
             return self._delete(connection, [row.key for row in due])
-        changes = [(row.key, new) for row in due if (new := self._rows.new_values(row)) is not None]
-        if changes:
-            columns = [each.name for each in self._treatment.treated]
-            store.update_rows(self._shop, connection, self._treatment.table, columns, changes)
-        return len(changes)
+        changes: dict[tuple[str, ...], list[tuple[Key, Sequence[object]]]] = {}
+        for row in due:
+            if new := self._rows.new_values(row):
+                changes.setdefault(tuple(new), []).append((row.key, tuple(new.values())))
+        for columns, rows in changes.items():
+            store.update_rows(self._shop, connection, self._treatment.table, columns, rows)
+        return sum(map(len, changes.values()))
 
     def _delete(self, connection: ShopConnection, due: Sequence[Key]) -> int:
         held = self._rows.held(connection, due, {}) if due else set()

@@ -73,6 +73,12 @@ def give_ids(tx: Tx, ids: Mapping[str, int]) -> None:
         tx.execute(sa.insert(COLUMN), [{"id": number, "at": at} for at, number in ids.items()])
 
 
+def move_ids(tx: Tx, moved: Mapping[int, str], given_up: Iterable[int]) -> None:
+    """Remember columns under their new names. An id that is given up keeps its row, under a name no column can have."""
+    for number, at in [*((number, f"-{number}") for number in given_up), *moved.items()]:
+        tx.execute(sa.update(COLUMN).where(COLUMN.c.id == number).values(at=at))
+
+
 def begun_plan(tx: Tx, digest: str) -> BegunPlan | None:
     """Return the begun plan with this digest, or None."""
     row = tx.execute(sa.select(PLAN).where(PLAN.c.digest == digest)).first()

@@ -5,7 +5,8 @@ changes, so that after a crash the shop itself says how far a run had come. This
 does not know what a value means, which columns are personal, or how a value is sealed.
 """
 
+from guard.shop._sizes import Size
 from guard.shop.catalog import Check, ForeignKey, Index, ShopColumn, Table, Trigger, View
 from guard.shop.connect import Shop
 
-__all__ = ["Check", "ForeignKey", "Index", "Shop", "ShopColumn", "Table", "Trigger", "View"]
+__all__ = ["Check", "ForeignKey", "Index", "Shop", "ShopColumn", "Size", "Table", "Trigger", "View"]

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from guard.shop.catalog import Check, ForeignKey, Index, ShopColumn, Sort, Table, Trigger, View
+from guard.shop.names import is_guards, is_token
 
 T = TypeVar("T")
 
@@ -21,6 +22,7 @@ _SORTS = {
 _INTEGERS = {"int2", "int4", "int8"}
 _ON_UPDATE = 16
 """The bit of pg_trigger.tgtype that says UPDATE."""
+_RULES = {"a": "NO ACTION", "r": "RESTRICT", "c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
 
 _TABLES = """
 SELECT c.oid, c.relname, c.relkind = 'p' AS parted, c.relispartition OR EXISTS (
@@ -37,7 +39,7 @@ SELECT a.attrelid AS oid, a.attnum AS number, a.attname AS name,
   pg_get_expr(d.adbin, d.adrelid) AS expression,
   CASE WHEN a.attcollation <> t.typcollation THEN quote_ident(cn.nspname) || '.' || quote_ident(l.collname) END
     AS collation,
-  COALESCE(NOT l.collisdeterministic, false) AS folded
+  COALESCE(NOT l.collisdeterministic, false) AS folded, a.attidentity <> '' AS identity
 FROM pg_attribute a
 JOIN pg_class c ON c.oid = a.attrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -50,7 +52,8 @@ ORDER BY a.attrelid, a.attnum
 """
 _INDEXES = """
 SELECT i.indrelid AS oid, x.relname AS name, i.indisunique AS uniq, i.indisprimary AS main,
-  pg_get_indexdef(i.indexrelid) AS definition, i.indkey::int2[] AS columns
+  pg_get_indexdef(i.indexrelid) AS definition, i.indkey::int2[] AS columns, i.indnkeyatts AS width,
+  pg_get_expr(i.indpred, i.indrelid) AS condition, i.indexprs IS NOT NULL AS derived
 FROM pg_index i
 JOIN pg_class x ON x.oid = i.indexrelid
 JOIN pg_class c ON c.oid = i.indrelid
@@ -60,13 +63,15 @@ WHERE n.nspname = :schema ORDER BY i.indrelid, x.relname
 _CONSTRAINTS = """
 SELECT o.conrelid AS oid, o.conname AS name, o.contype AS kind, pg_get_constraintdef(o.oid) AS definition,
   o.confrelid AS target, r.relname AS target_name, o.conkey AS columns, o.confkey AS target_columns,
+  o.confdeltype AS on_delete, o.confupdtype AS on_update,
   n.nspname || '.' || c.relname AS outside
 FROM pg_constraint o
 JOIN pg_class c ON c.oid = o.conrelid
 JOIN pg_namespace n ON n.oid = o.connamespace
 LEFT JOIN pg_class r ON r.oid = o.confrelid
 LEFT JOIN pg_namespace t ON t.oid = r.relnamespace
-WHERE :schema IN (n.nspname, t.nspname) AND o.contype IN ('f', 'c') AND o.conrelid <> 0 ORDER BY o.conrelid, o.conname
+WHERE :schema IN (n.nspname, t.nspname) AND o.contype IN ('f', 'c', 'x') AND o.conrelid <> 0
+ORDER BY o.conrelid, o.conname
 """
 _TRIGGERS = """
 SELECT t.tgrelid AS oid, t.tgname AS name, t.tgtype AS kind,
@@ -79,6 +84,7 @@ WHERE n.nspname = :schema AND NOT t.tgisinternal AND t.tgenabled <> 'D' ORDER BY
 """
 _VIEWS = """
 SELECT d.refobjid AS oid, v.oid AS view, v.relname AS name, pg_get_viewdef(v.oid) AS definition,
+  v.relkind = 'm' AS stored,
   array_agg(DISTINCT a.attname::text) FILTER (WHERE a.attname IS NOT NULL) AS columns
 FROM pg_depend d
 JOIN pg_rewrite w ON w.oid = d.objid AND d.classid = 'pg_rewrite'::regclass
@@ -86,7 +92,7 @@ JOIN pg_class v ON v.oid = w.ev_class AND v.relkind IN ('v', 'm')
 JOIN pg_class c ON c.oid = d.refobjid AND d.refclassid = 'pg_class'::regclass AND c.oid <> v.oid
 JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = d.refobjsubid AND d.refobjsubid > 0
-WHERE n.nspname = :schema AND c.relkind IN ('r', 'p') GROUP BY 1, 2, 3, 4 ORDER BY 1, 3
+WHERE n.nspname = :schema AND c.relkind IN ('r', 'p') GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 3
 """
 
 
@@ -106,25 +112,41 @@ def read_tables(connection: Connection, schema: str | None) -> dict[str, Table]:
         return tuple(named.get((oid, number), "") for number in numbers if number)  # 0 stands for an expression
 
     foreign = [
-        (row, ForeignKey(names(row.oid, row.columns), row.target_name, names(row.target, row.target_columns)))
+        (
+            row,
+            ForeignKey(
+                names(row.oid, row.columns),
+                row.target_name,
+                names(row.target, row.target_columns),
+                _RULES[row.on_delete],
+                _RULES[row.on_update],
+            ),
+        )
         for row in constraints
         if row.kind == "f" and row.target in tables
     ]
     of = _Parts(
-        _grouped((row.oid, _column(row)) for row in attributes),
-        {row.oid: names(row.oid, row.columns) for row in indexes if row.main},
+        _grouped((row.oid, _column(row)) for row in attributes if not is_token(row.name)),
+        {row.oid: names(row.oid, row.columns[: row.width]) for row in indexes if row.main},
         _grouped((row.oid, key) for row, key in foreign),
         _grouped(
             (row.target, (tables[row.oid].relname if row.oid in tables else row.outside, key)) for row, key in foreign
         ),
         _grouped(
-            (row.oid, Index(row.name, names(row.oid, row.columns), row.uniq, row.definition))
+            (row.oid, _index(row, names(row.oid, row.columns[: row.width])))
             for row in indexes
-            if not row.main
+            if not row.main and not is_guards(row.name)
         ),
-        _grouped((row.oid, Check(row.name, row.definition)) for row in constraints if row.kind == "c"),
-        _grouped((row.oid, Trigger(row.name, row.definition, bool(row.kind & _ON_UPDATE))) for row in ask(_TRIGGERS)),
-        _grouped((row.oid, View(row.name, row.definition, tuple(row.columns or ()))) for row in ask(_VIEWS)),
+        _grouped((row.oid, Check(row.name, row.definition)) for row in constraints if row.kind in {"c", "x"}),
+        _grouped(
+            (row.oid, Trigger(row.name, row.definition, bool(row.kind & _ON_UPDATE)))
+            for row in ask(_TRIGGERS)
+            if not is_guards(row.name)
+        ),
+        _grouped(
+            (row.oid, View(row.name, row.definition, tuple(row.columns or ()), row.stored)) for row in ask(_VIEWS)
+        ),
+        _grouped((row.oid, row.name) for row in attributes if is_token(row.name)),
     )
     return {row.relname: of.table(row) for row in tables.values()}
 
@@ -141,6 +163,7 @@ class _Parts:
     checks: dict[int, tuple[Check, ...]]
     triggers: dict[int, tuple[Trigger, ...]]
     views: dict[int, tuple[View, ...]]
+    tokens: dict[int, tuple[str, ...]]
 
     def table(self, row: Row[Any]) -> Table:
         oid = row.oid
@@ -155,6 +178,7 @@ class _Parts:
             self.triggers.get(oid, ()),
             self.views.get(oid, ()),
             _trouble(row),
+            self.tokens.get(oid, ()),
         )
 
 
@@ -163,6 +187,10 @@ def _grouped(pairs: Iterable[tuple[int, T]]) -> dict[int, tuple[T, ...]]:
     for oid, item in pairs:
         found[oid].append(item)
     return {oid: tuple(items) for oid, items in found.items()}
+
+
+def _index(row: Row[Any], columns: tuple[str, ...]) -> Index:
+    return Index(row.name, columns, row.uniq, row.definition, row.condition, derived=row.derived)
 
 
 def _column(row: Row[Any]) -> ShopColumn:
@@ -176,6 +204,7 @@ def _column(row: Row[Any]) -> ShopColumn:
         generated=row.expression or "unknown" if row.generated else None,
         collation=row.collation,
         folded=row.folded or row.typname == "citext",
+        identity=row.identity,
     )
 
 

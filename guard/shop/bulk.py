@@ -1,196 +1,260 @@
-"""Rewrite the texts of one column, batch by batch, the fastest way each database has, without losing an update.
+"""Rewrite columns of a table batch by batch, the fastest way each database has, without losing an update.
 
-SQLite: a function of ours inside one UPDATE under the write lock. PostgreSQL: one UPDATE from arrays that changes a row
-only while it still holds, byte for byte, what was read. Which texts need work is told by a prefix.
+A batch is read, changed while nothing is locked, and written in one short transaction: each row only while it still
+holds, byte for byte, what was read. Rows somebody else was faster at are left as they are, and told.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import sqlalchemy as sa
-from sqlalchemy import exc
-from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.engine import Connection
-from sqlalchemy.types import UserDefinedType
 
-from guard.errors import ConfigError, GuardError, InterlockError
+from guard.errors import GuardError, InterlockError
+from guard.shop import _write_mysql, _write_postgres, _write_sqlite
 from guard.shop.catalog import Table
 from guard.shop.connect import Shop
-from guard.shop.rows import Key, Row, at_key, typed_key, within
+from guard.shop.due import Due, conditions
+from guard.shop.graph import Step
+from guard.shop.rows import Bound, Key, among, at_key, typed_keys, within
 
+Old = tuple[Any, ...]
+"""What a row held when it was read."""
+New = tuple[Any, ...]
+"""What it is to hold, one value for each of `Rewrite.sets`."""
 
-class Change(Protocol):
-    """Gives the text that is to replace `old` in the row `key`."""
-
-    def __call__(self, key: Key, old: str) -> str:
-        """Return the new text; called once for each row of a batch."""
-        ...
+Change = Callable[[Sequence[Key], Sequence[Old]], Sequence[New | None]]
+"""Gives for each row of a batch what it is to hold; None leaves the row alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rewrite:
-    """Replace by `change` each text of `table.column` that begins with `prefix` (`begins`), or each that does not."""
+    """Set the columns `sets` in each row whose `column` is due, to what `change` gives.
+
+    `change` is given the key in the order of `key`, then the value of `column` and, with `path`, the columns `person`
+    of the table at its end; NULL where no row is there.
+    """
+
+    table: Table
+    column: str
+    sets: tuple[str, ...]
+    key: tuple[str, ...]
+    due: Due
+    change: Change
+    path: tuple[Step, ...] = ()
+    person: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Read `column` of the rows that are due (of all rows: None) in the order of `key`, up to and with `upto`.
+
+    Beside it the columns `person` of the table at the end of `path` (NULL where no row is there), and `more` columns.
+    """
 
     table: Table
     column: str
     key: tuple[str, ...]
-    prefix: str
-    begins: bool
-    change: Change
+    due: Due | None = None
+    path: tuple[Step, ...] = ()
+    person: tuple[str, ...] = ()
+    more: tuple[str, ...] = ()
+    upto: Key | None = None
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """The columns of its own that a value and its person depend on."""
+        return tuple(dict.fromkeys((self.column, *(self.path[0].columns if self.path else ()))))
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Rows, in the order of their keys."""
+
+    keys: tuple[Key, ...]
+    rows: tuple[Old, ...]
+    """Value, person, more: see `Look`."""
+    held: tuple[Old, ...]
+    """What a row must still hold to be written: the value, and what leads to its person."""
 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """What one batch did. `keys` in key order; `missed` are those another writer was faster at, left as they are."""
+    """What one batch did, by places in `keys`: `missed` are those another writer was faster at, `left` those that
+    `change` gave nothing for; both are as they were.
+    """
 
     keys: tuple[Key, ...]
-    missed: frozenset[Key] = frozenset()
+    missed: frozenset[int] = frozenset()
+    left: frozenset[int] = frozenset()
 
     @property
     def rows(self) -> int:
         """How many rows were rewritten."""
-        return len(self.keys) - len(self.missed)
+        return len(self.keys) - len(self.missed) - len(self.left)
 
 
-def rewrite_batch(shop: Shop, connection: Connection, job: Rewrite, after: Key | None, size: int) -> Changed | None:
-    """Rewrite the next `size` texts that need it behind `after`, inside the caller's transaction.
+class Writer(Protocol):
+    """Writes rows of one job on one database; `told` are the columns compared."""
 
-    None when none is left. Raises what `change` raises, InterlockError when a trigger of the shop changed a new text.
-    """
-    if not any(trigger.on_update for trigger in job.table.triggers):
-        return _BATCHES[shop.dialect](shop, connection, job, after, size)
-    written: dict[Key, str] = {}
+    def __init__(self, shop: Shop, job: Rewrite, told: tuple[str, ...]) -> None: ...
 
-    def change(key: Key, old: str) -> str:
-        written[key] = job.change(key, old)
-        return written[key]
-
-    changed = _BATCHES[shop.dialect](shop, connection, replace(job, change=change), after, size)
-    if changed:
-        _read_back(shop, connection, job, {key: written[key] for key in changed.keys if key not in changed.missed})
-    return changed
+    def write(self, connection: Connection, keys: Sequence[Key], held: Sequence[Old], new: Sequence[New]) -> int:
+        """Write each row that still holds what it held; return how many did."""
+        ...
 
 
-def needs_work(shop: Shop, job: Rewrite) -> list[sa.ColumnElement[bool]]:
-    """Return the conditions that pick the texts still to rewrite."""
-    column = shop.clause(job.table).c[job.column]
-    if shop.dialect == "sqlite":
-        head = sa.func.substr(column, 1, len(job.prefix))
-        return [sa.func.typeof(column) == "text", head == job.prefix if job.begins else head != job.prefix]
-    begins = sa.func.starts_with(column, job.prefix)
-    return [column.is_not(None), begins if job.begins else sa.not_(begins)]
+class Reader:
+    """Reads a table in batches; its statements are built once. Belongs to one thread."""
+
+    def __init__(self, shop: Shop, look: Look) -> None:
+        self._look = look
+        self._first, self._behind = (_select(shop, look, behind=behind) for behind in (False, True))
+
+    def read(self, connection: Connection, after: Key | None, size: int) -> Found | None:
+        """Return the next `size` rows behind `after`; None when none is left.
+
+        Raises InterlockError for a row whose key does not name it exactly.
+        """
+        values: dict[str, Any] = {"size": size}
+        if after is not None:
+            values.update({f"after{place}": part for place, part in enumerate(after)})
+        statement = self._first if after is None else self._behind
+        rows = _fetched(self._look, lambda: connection.execute(statement, values))
+        if not rows:
+            return None
+        columns = list(zip(*rows, strict=True))
+        width, told = len(self._look.key), len(self._look.told)
+        keys, held, beside = columns[:width], columns[width : width + told], columns[width + told :]
+        given = tuple(zip(held[0], *beside, strict=True))
+        return Found(
+            typed_keys(self._look.table, keys), given, tuple(zip(*held, strict=True)) if beside or told > 1 else given
+        )
 
 
-def _due(shop: Shop, job: Rewrite, after: Key | None, size: int) -> sa.Select[Any]:
-    clause = shop.clause(job.table)
-    keys = [clause.c[name] for name in job.key]
-    return sa.select(*keys).where(*within(keys, after, None), *needs_work(shop, job)).order_by(*keys).limit(size)
+class Rewriter:
+    """Carries out one rewrite; its statements are built once. Belongs to one thread."""
 
+    def __init__(self, shop: Shop, job: Rewrite, upto: Key | None = None) -> None:
+        look = Look(job.table, job.column, job.key, job.due, job.path, job.person, upto=upto)
+        self.job = job
+        self.read = Reader(shop, look).read
+        self._shop = shop
+        self._writer: Writer = _WRITERS[shop.dialect](shop, job, look.told)
+        self._triggered = any(trigger.on_update for trigger in job.table.triggers)
 
-def _sqlite(shop: Shop, connection: Connection, job: Rewrite, after: Key | None, size: int) -> Changed | None:
-    keys = tuple(typed_key(job.table, row) for row in connection.execute(_due(shop, job, after, size)))
-    if not keys:
-        return None
-    raised: list[BaseException] = []
+    def write(self, connection: Connection, found: Found, new: Sequence[New | None]) -> Changed:
+        """Write what `change` gave for the rows found, in the caller's transaction.
 
-    def change(*values: Any) -> str:
-        try:
-            return job.change(values[:-1], values[-1])
-        except BaseException as error:
-            raised.append(error)  # SQLite forgets which error stopped it
-            raise
+        Raises InterlockError when a trigger of the shop changed what was written.
+        """
+        left = frozenset(place for place, values in enumerate(new) if values is None) if None in new else frozenset()
+        places = [place for place in range(len(new)) if place not in left]
+        if not places:
+            return Changed(found.keys, left=left)
+        given = [values for values in new if values is not None]
+        keys, held = found.keys, found.held
+        if left:
+            keys, held = tuple(keys[place] for place in places), tuple(held[place] for place in places)
+        hit = self._writer.write(connection, keys, held, given)
+        missed = frozenset[int]()
+        if hit != len(given) or self._triggered:
+            now = self._now(connection, keys)
+            missed = frozenset(
+                place for place, key, values in zip(places, keys, given, strict=True) if now.get(key) != values
+            )
+            self._require_as_written(len(given) - hit, len(missed))
+        return Changed(found.keys, missed, left)
 
-    clause = shop.clause(job.table)
-    columns = [clause.c[name] for name in job.key]
-    raw: Any = connection.connection.driver_connection
-    raw.create_function("guard_change", len(columns) + 1, change)
-    statement = (
-        sa.update(clause)
-        .values({job.column: sa.func.guard_change(*columns, clause.c[job.column])})
-        .where(*within(columns, after, keys[-1]), *needs_work(shop, job))
-    )
-    try:
-        done = connection.execute(statement).rowcount
-    except exc.OperationalError as error:
-        if raised:
-            raise raised[0] from None
-        if "user-defined function" in str(error.orig):
-            raise GuardError(
-                f"{job.table.name}.{job.column} holds a text that is not UTF-8",
-                hint="correct it in the shop, then run the same command again",
-            ) from None
-        raise
-    finally:
-        raw.create_function("guard_change", len(columns) + 1, None)
-    if done != len(keys):
-        raise InterlockError(f"{job.table.name}.{job.column}: {len(keys)} texts to rewrite, but {done} were")
-    return Changed(keys)
+    def _now(self, connection: Connection, keys: Iterable[Key]) -> Mapping[Key, New]:
+        """Return what the rows `keys` hold in this transaction."""
+        clause = self._shop.clause(self.job.table)
+        columns = [clause.c[name] for name in self.job.key]
+        wanted = list(keys)
+        found: dict[Key, New] = {}
+        for start in range(0, len(wanted), _CHUNK):
+            query = sa.select(*columns, *(clause.c[name] for name in self.job.sets))
+            query = query.where(among(columns, wanted[start : start + _CHUNK]))
+            for row in connection.execute(query).all():
+                found[tuple(row[: len(columns)])] = tuple(row[len(columns) :])
+        return found
 
-
-class _Named(UserDefinedType[Any]):
-    """A column's type by its name, for the cast of an array of keys."""
-
-    cache_ok = True
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def get_col_spec(self, **_: Any) -> str:
-        return self.name
-
-
-def _postgres(shop: Shop, connection: Connection, job: Rewrite, after: Key | None, size: int) -> Changed | None:
-    clause = shop.clause(job.table)
-    target = clause.c[job.column]
-    connection.exec_driver_sql("SET LOCAL lock_timeout = '5s'")  # a row somebody keeps locked must not stop the shop
-    found = connection.execute(_due(shop, job, after, size).add_columns(target)).all()
-    rows = [Row(typed_key(job.table, row[:-1]), (row[-1],)) for row in found]
-    if not rows:
-        return None
-    old = [row.values[0] for row in rows]
-    new = [job.change(row.key, row.values[0]) for row in rows]
-    arrays = [
-        _array([row.key[place] for row in rows], job.table.column(name).type) for place, name in enumerate(job.key)
-    ]
-    parts = [*(f"k{place}" for place in range(len(job.key))), "old", "new", "place"]
-    given = (
-        sa.func.unnest(*arrays, _array(old, "text"), _array(new, "text"), _array(list(range(len(rows))), "integer"))
-        .table_valued(*parts, name="given")
-        .render_derived()
-    )
-    statement = (
-        sa.update(clause)
-        .values({job.column: given.c.new})
-        .where(*(clause.c[name] == given.c[f"k{place}"] for place, name in enumerate(job.key)))
-        .where(sa.collate(target, "C") == given.c.old)
-        .returning(given.c.place)
-    )
-    hit = set(connection.execute(statement).scalars())
-    return Changed(
-        tuple(row.key for row in rows), frozenset(row.key for place, row in enumerate(rows) if place not in hit)
-    )
-
-
-def _array(values: list[Any], kind: str) -> sa.ColumnElement[Any]:
-    return sa.cast(sa.bindparam(None, values, type_=sa.types.NullType(), unique=True), ARRAY(_Named(kind)))
-
-
-def _read_back(shop: Shop, connection: Connection, job: Rewrite, written: Mapping[Key, str]) -> None:
-    """Look whether the shop's own triggers left the new texts alone: a sealed text put into lower case is lost."""
-    clause = shop.clause(job.table)
-    columns = [clause.c[name] for name in job.key]
-    for key, text in written.items():
-        if connection.execute(sa.select(clause.c[job.column]).where(*at_key(columns, key))).scalar() != text:
+    def _require_as_written(self, missed: int, other: int) -> None:
+        """Raise when rows hold something else though they were written: a sealed text put into lower case is lost."""
+        if other > missed:
             raise InterlockError(
-                f"a trigger of the shop changes what guard writes into {job.table.name}.{job.column}",
+                f"a trigger of the shop changes what guard writes into {self.job.table.name}.{self.job.column}",
                 hint="nothing of this batch was kept; change or drop the trigger, then run the same command again",
             )
 
 
-def _mysql(shop: Shop, *_: object) -> Changed | None:
-    raise ConfigError(f"guard cannot rewrite columns of {shop.dialect} yet")
+def rewrite_batch(shop: Shop, connection: Connection, job: Rewrite, after: Key | None, size: int) -> Changed | None:
+    """Rewrite the next `size` rows that are due behind `after`, inside the caller's transaction.
+
+    None when none is left. Raises what `change` raises, InterlockError when a trigger of the shop changed a new value.
+    """
+    rewriter = Rewriter(shop, job)
+    found = rewriter.read(connection, after, size)
+    return None if found is None else rewriter.write(connection, found, job.change(found.keys, found.rows))
 
 
-_Batch = Callable[[Shop, Connection, Rewrite, Key | None, int], Changed | None]
-_BATCHES: dict[str, _Batch] = {"sqlite": _sqlite, "postgresql": _postgres, "mysql": _mysql}
+def person_query(shop: Shop, look: Look, key: Key) -> sa.Select[Any]:
+    """Return the query for what names the person of the row `key`."""
+    source, person = _joined(shop, look)
+    clause = shop.clause(look.table)
+    return sa.select(*person).select_from(source).where(*at_key([clause.c[name] for name in look.key], key))
+
+
+def _joined(shop: Shop, look: Look) -> tuple[sa.FromClause, list[sa.ColumnElement[Any]]]:
+    """Return the table with those its path leads through, and the columns that name the person."""
+    source: sa.FromClause = shop.clause(look.table)
+    last = source
+    for number, step in enumerate(look.path, 1):
+        there = shop.clause(shop.table(step.to_table)).alias(f"p{number}")
+        pairs = zip(step.columns, step.to_columns, strict=True)
+        source = source.outerjoin(there, sa.and_(*(last.c[mine] == there.c[theirs] for mine, theirs in pairs)))
+        last = there
+    return source, [last.c[name] for name in look.person]
+
+
+def _select(shop: Shop, look: Look, *, behind: bool) -> sa.Select[Any]:
+    clause = shop.clause(look.table)
+    source, person = _joined(shop, look)
+    keys = [clause.c[name] for name in look.key]
+    after: Bound | None = None
+    if behind:
+        after = tuple(sa.bindparam(f"after{place}", type_=sa.types.NullType()) for place in range(len(keys)))
+    return (
+        sa.select(*keys, *(clause.c[name] for name in look.told), *person, *(clause.c[name] for name in look.more))
+        .select_from(source)
+        .where(*within(keys, after, look.upto))
+        .where(*(conditions(shop, look.table, look.column, look.due) if look.due else ()))
+        .order_by(*keys)
+        .limit(sa.bindparam("size"))
+    )
+
+
+def _fetched(look: Look, execute: Callable[[], sa.CursorResult[Any]]) -> list[tuple[Any, ...]]:
+    """Return the rows of a query as the driver gives them: SQLAlchemy's own take three times as long to make."""
+    try:
+        result = execute()
+        rows: list[tuple[Any, ...]] = list(result.cursor.fetchall())
+        result.close()
+    except _write_sqlite.ERRORS as error:
+        if not str(error).startswith("Could not decode"):
+            raise
+        raise GuardError(
+            f"{look.table.name}.{look.column} holds a text that is not UTF-8",
+            hint="correct it in the shop, then run the same command again",
+        ) from None
+    return rows
+
+
+_CHUNK = 500
+"""Keys in one statement; SQLite takes 32766 parameters."""
+
+_WRITERS: Mapping[str, type[Writer]] = MappingProxyType(
+    {"sqlite": _write_sqlite.Writer, "postgresql": _write_postgres.Writer, "mysql": _write_mysql.Writer}
+)

@@ -37,18 +37,25 @@ class ShopColumn:
     generated: str | None = None
     """The expression of a generated column."""
     collation: str | None = None
-    """A collation other than the type's own, quoted for SQL."""
+    """A collation other than the type's own, quoted for SQL. MariaDB: always the column's."""
     folded: bool = False
     """Whether texts that differ only in case (or accents, or trailing blanks) count as equal here."""
+    identity: bool = False
+    """Whether the database numbers it: an identity column, AUTO_INCREMENT."""
 
 
 @dataclass(frozen=True, slots=True)
 class ForeignKey:
-    """`columns` of this table refer to `to_columns` of `to_table`."""
+    """`columns` of this table refer to `to_columns` of `to_table`.
+
+    `on_delete` and `on_update` are SQL's words: NO ACTION, RESTRICT, CASCADE, SET NULL, SET DEFAULT.
+    """
 
     columns: tuple[str, ...]
     to_table: str
     to_columns: tuple[str, ...]
+    on_delete: str = "NO ACTION"
+    on_update: str = "NO ACTION"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +67,19 @@ class Index:
     unique: bool
     definition: str
     """Holds the expressions and the condition of an index on expressions or a partial one."""
+    condition: str | None = None
+    """The WHERE of a partial index."""
+    derived: bool = False
+    """Whether a part of it is an expression or only the beginning of a column."""
+
+    def is_on(self, column: str) -> bool:
+        """Say whether it holds exactly this column, whole, of all rows."""
+        return self.columns == (column,) and not self.condition and not self.derived
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A CHECK constraint as SQL."""
+    """A CHECK constraint as SQL; PostgreSQL's EXCLUDE constraints too."""
 
     name: str
     sql: str
@@ -81,16 +96,24 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A view that reads the table. `columns` are those it reads, empty where the database does not tell."""
+    """A view that reads the table. `columns` are those it reads, empty where the database does not tell.
+
+    Where guard's account may not see its definition, `sql` is empty, and it stands at every table.
+    """
 
     name: str
     sql: str
     columns: tuple[str, ...] = ()
+    stored: bool = False
+    """Whether it keeps a copy of what it read: a materialized view."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table. `key` holds the primary key's columns in their order; empty when it has none."""
+    """One table. `key` holds the primary key's columns in their order; empty when it has none.
+
+    What guard added (token columns, their indexes, its triggers) is left out; the names of token columns are `tokens`.
+    """
 
     name: str
     columns: tuple[ShopColumn, ...]
@@ -104,6 +127,12 @@ class Table:
     views: tuple[View, ...] = ()
     trouble: str | None = None
     """Why its rows cannot be changed safely, e.g. a virtual table; None for an ordinary one."""
+    tokens: tuple[str, ...] = ()
+    strict: bool = False
+    """Whether it is one of SQLite's STRICT tables, which take only values of the declared type."""
+    without_rowid: bool = False
+    unseen: tuple[str, ...] = ()
+    """What guard's account may not see of it, each with the grant it lacks, e.g. "triggers (grant TRIGGER)"."""
 
     def find(self, name: str) -> ShopColumn | None:
         """Return the column called `name`, or None."""

@@ -6,7 +6,9 @@ Messages name the place without user and password, and never carry a value: the 
 import contextlib
 import sqlite3
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,6 +21,7 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 from guard.errors import ConfigError, UnavailableError
 from guard.shop import _mysql, _postgres, _sqlite
 from guard.shop._explain import explained
+from guard.shop._sizes import Size, sizes
 from guard.shop.catalog import Table
 
 _DIALECTS = {
@@ -38,8 +41,24 @@ _READERS: Mapping[str, Callable[[Connection, str | None], dict[str, Table]]] = M
 _BUSY_MS = 5000
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a change of the schema waits for the table's lock, how often it tries, and how long it rests between.
+
+    Behind a waiting change everybody else waits too: so it waits briefly, gives way, and tries again.
+    """
+
+    lock: timedelta = timedelta(seconds=5)
+    tries: int = 5
+    rest: timedelta = timedelta(seconds=1)
+
+
 class Shop:
     """The shop's database, open. `dialect` is "sqlite", "postgresql" or "mysql"; `path` the SQLite file or None."""
+
+    patience = Patience()
+    tls = "verify"
+    """How `connect` was told to prove the server's certificate."""
 
     def __init__(self, engine: Engine, dialect: str, schema: str | None, place: str) -> None:
         self.engine = engine
@@ -63,6 +82,7 @@ class Shop:
         place = _place(parsed)
         engine = _engine(parsed, dialect, tls)
         shop = cls(engine, dialect, _schema(dialect, schema), place)
+        shop.tls = tls
         try:
             with shop.read() as connection:
                 connection.exec_driver_sql("SELECT 1 FROM sqlite_master" if dialect == "sqlite" else "SELECT 1")
@@ -82,15 +102,27 @@ class Shop:
     def table(self, name: str) -> Table:
         """Return the table called `name`. Raises ConfigError when there is none."""
         if (found := self.tables().get(name)) is None:
+            hidden = "it shows guard's account only tables it holds a grant for: GRANT SELECT; "
             raise ConfigError(
-                f"the shop at {self.place} has no table {name}", hint="`guard data scan` shows what the schema has now"
+                f"the shop at {self.place} has no table {name}",
+                hint=f"{hidden if self.dialect == 'mysql' else ''}`guard data scan` shows what the schema has now",
             )
         return found
 
+    def sizes(self, names: Iterable[str]) -> dict[str, Size]:
+        """Return how much room each of the tables `names` takes, and about how many rows it has."""
+        with self.read() as connection:
+            return sizes(connection, self.schema, names)
+
+    def forget(self) -> None:
+        """Read the schema again when it is next asked for: it was changed."""
+        self._tables = None
+
     def clause(self, table: Table) -> sa.TableClause:
-        """Return `table` for SQLAlchemy Core statements: quoted as needed, values as the driver gives them."""
+        """Return `table` for SQLAlchemy Core statements, with its token columns: quoted as needed, values raw."""
         if table not in self._clauses:  # one object for each table: parts of a statement must name the same
-            columns: list[sa.ColumnClause[Any]] = [sa.column(column.name) for column in table.columns]
+            names = (*(column.name for column in table.columns), *table.tokens)
+            columns: list[sa.ColumnClause[Any]] = [sa.column(name) for name in names]
             self._clauses[table] = sa.table(table.name, *columns, schema=self.schema)
         return self._clauses[table]
 

@@ -69,13 +69,18 @@ def key_trouble(table: Table) -> str | None:
 
 def typed_key(table: Table, parts: Sequence[object]) -> Key:
     """Return key parts as the driver gave them. Raises InterlockError for what cannot name a row exactly."""
-    for part in parts:
-        if isinstance(part, bool) or not isinstance(part, int | str | bytes | UUID | Decimal):
+    return typed_keys(table, [(part,) for part in parts])[0]
+
+
+def typed_keys(table: Table, columns: Sequence[Sequence[object]]) -> tuple[Key, ...]:
+    """Return the keys whose parts are given column by column; the same as `typed_key` for each row, and fast."""
+    for kind in {type(part) for column in columns for part in column}:
+        if kind is bool or not issubclass(kind, int | str | bytes | UUID | Decimal):
             raise InterlockError(
-                f"a row of {table.name} has a {type(part).__name__} in its primary key",
+                f"a row of {table.name} has a {kind.__name__} in its primary key",
                 hint="only whole numbers, texts, UUIDs, decimals and bytes name a row exactly",
             )
-    return tuple(parts)  # type: ignore[arg-type]  # each part was checked above
+    return tuple(zip(*columns, strict=True))
 
 
 def batches(shop: Shop, connection: Connection, scan: Scan) -> Iterator[list[Row]]:
@@ -96,7 +101,13 @@ def one_batch(shop: Shop, connection: Connection, scan: Scan, after: Key | None)
     return [Row(typed_key(scan.table, row[:width]), tuple(row[width:])) for row in connection.execute(query).all()]
 
 
-def within(keys: Sequence[sa.ColumnClause[Any]], after: Key | None, upto: Key | None) -> list[sa.ColumnElement[bool]]:
+Bound = Key | tuple[sa.BindParameter[Any], ...]
+"""A key, or parameters that stand for one."""
+
+
+def within(
+    keys: Sequence[sa.ColumnClause[Any]], after: Bound | None, upto: Bound | None
+) -> list[sa.ColumnElement[bool]]:
     """Return the conditions "behind `after`, up to and with `upto`" on a composite key."""
     found: list[sa.ColumnElement[bool]] = []
     if after is not None:
@@ -106,11 +117,16 @@ def within(keys: Sequence[sa.ColumnClause[Any]], after: Key | None, upto: Key | 
     return found
 
 
-def _ordered(keys: Sequence[sa.ColumnClause[Any]], key: Key, *, behind: bool) -> sa.ColumnElement[bool]:
+def _ordered(keys: Sequence[sa.ColumnClause[Any]], key: Bound, *, behind: bool) -> sa.ColumnElement[bool]:
     if len(keys) == 1:
         return keys[0] > key[0] if behind else keys[0] <= key[0]
-    bound = sa.tuple_(*(sa.literal(part) for part in key))
+    bound = sa.tuple_(*(part if isinstance(part, sa.BindParameter) else sa.literal(part) for part in key))
     return sa.tuple_(*keys) > bound if behind else sa.tuple_(*keys) <= bound
+
+
+def among(keys: Sequence[sa.ColumnClause[Any]], wanted: Sequence[Key]) -> sa.ColumnElement[bool]:
+    """Return the condition that picks the rows `wanted`."""
+    return keys[0].in_([key[0] for key in wanted]) if len(keys) == 1 else sa.tuple_(*keys).in_(wanted)
 
 
 def at_key(keys: Sequence[sa.ColumnClause[Any]], key: Key) -> list[sa.ColumnElement[bool]]:
@@ -121,3 +137,17 @@ def at_key(keys: Sequence[sa.ColumnClause[Any]], key: Key) -> list[sa.ColumnElem
 def count(shop: Shop, connection: Connection, table: Table) -> int:
     """Return how many rows `table` has."""
     return int(connection.execute(sa.select(sa.func.count()).select_from(shop.clause(table))).scalar_one())
+
+
+def cut(shop: Shop, connection: Connection, table: Table, key: Sequence[str], parts: int) -> list[Key]:
+    """Return the keys at which `table` is cut into `parts` of about as many rows each; fewer when it has few rows."""
+    if parts == 1:
+        return []
+    keys = [shop.clause(table).c[name] for name in key]
+    each = -(-count(shop, connection, table) // parts)
+    found: list[Key] = []
+    for number in range(1, parts):
+        row = connection.execute(sa.select(*keys).order_by(*keys).limit(1).offset(each * number - 1)).first()
+        if row is not None:
+            found.append(typed_key(table, row))
+    return list(dict.fromkeys(found))

@@ -14,6 +14,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from sqlalchemy.pool import QueuePool
 
 from guard.errors import BusyError, ConfigError, GuardError, InterlockError, TamperedError, UnavailableError
+from guard.state import forks
 
 Tx = Connection
 """A transaction of state: a SQLAlchemy Core connection inside one."""
@@ -27,8 +28,10 @@ _PRAGMAS = (
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
     "PRAGMA trusted_schema = OFF",
+    "PRAGMA secure_delete = ON",
     "PRAGMA cell_size_check = ON",
 )
+"""Secure delete: a wrapped key that was destroyed or shredded is overwritten in the file, not only taken out of it."""
 
 
 class Database:
@@ -38,7 +41,12 @@ class Database:
         self.url = _parsed(url)
         self.path = Path(self.url.database or "") if self.url.get_backend_name() == "sqlite" else None
         self.where = str(self.path) if self.path else self.url.render_as_string(hide_password=True)
-        self.reader, self.writer = _sqlite_engines(self.path) if self.path else _postgres_engines(self.url)
+        self.reader, self.writer = self._engines()
+        self._in_use = 0
+        forks.watch(self)
+
+    def _engines(self) -> tuple[Engine, Engine]:
+        return _sqlite_engines(self.path) if self.path else _postgres_engines(self.url)
 
     @contextmanager
     def read(self) -> Iterator[Tx]:
@@ -66,7 +74,7 @@ class Database:
         if self.path and not self.path.exists():
             raise ConfigError(
                 f"no state at {self.path}",
-                hint="correct state.url in guard.toml, or bring it back: runbooks/restore.md",
+                hint="correct state.url in guard.toml, or bring it back with `guard state restore`",
             )
 
     def make_file(self) -> None:
@@ -96,10 +104,49 @@ class Database:
         for end in ("", "-wal", "-shm") if self.path else ():
             Path(f"{self.path}{end}").unlink(missing_ok=True)
 
+    def scrub(self, *tables: str) -> None:
+        """Clear old versions of rows from what lies beside the tables: SQLite's log, PostgreSQL's dead rows.
+
+        Raises BusyError while another connection still reads them. PostgreSQL's own log keeps them as long as it does.
+        """
+        with self.explained():
+            if self.path:
+                with closing(sqlite3.connect(_uri(self.path), uri=True, timeout=_BUSY_SECONDS)) as connection:
+                    is_busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+                if is_busy:
+                    raise BusyError(f"{self.where} is being read by another process", hint="try again")
+                return
+            with self.writer.connect().execution_options(isolation_level="AUTOCOMMIT") as vacuum:
+                for table in tables:
+                    vacuum.exec_driver_sql(f"VACUUM {vacuum.dialect.identifier_preparer.quote(table)}")
+
     def close(self) -> None:
         """Close every connection."""
         self.reader.dispose()
         self.writer.dispose()
+
+    def before_fork(self) -> None:
+        """Close every idle connection."""
+        self._in_use = _busy(self.reader) + _busy(self.writer)
+        self.close()
+
+    def after_fork(self) -> None:
+        """Open connections of one's own. A SQLite file that another thread had in use at the fork is refused."""
+        refused = self.path and self._in_use + _busy(self.reader) + _busy(self.writer)
+        self.reader, self.writer = self._engines()
+        for engine in (self.reader, self.writer) if refused else ():
+            event.listen(engine, "do_connect", self._refuse)
+
+    def _refuse(self, *_: object) -> None:
+        raise InterlockError(
+            f"this process was forked while {self.where} was in use",
+            hint="open guard after the fork, or fork while no other thread works with it",
+        )
+
+
+def _busy(engine: Engine) -> int:
+    pool = engine.pool
+    return pool.checkedout() if isinstance(pool, QueuePool) else 0
 
 
 def _parsed(text: str) -> URL:

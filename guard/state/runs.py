@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import Column, Integer, Table, Text, delete, insert, select
+from sqlalchemy import Column, Integer, Table, Text, delete, insert, select, update
 
 from guard.clock import parse, stamp
 from guard.events import Ending, Event, PrincipalId, RunId
@@ -60,6 +60,11 @@ def open_runs(tx: Tx) -> tuple[OpenRun, ...]:
         OpenRun(RunId(row.run), row.what, PrincipalId(row.who), row.pid, row.started, row.host, parse(row.since))
         for row in rows
     )
+
+
+def orphan(tx: Tx) -> int:
+    """Make every open run one of this host whose process is gone, and return how many: their state was restored."""
+    return tx.execute(update(RUN_OPEN).values(host=platform.node(), pid=0, started="restored")).rowcount
 
 
 def is_gone(run: OpenRun) -> bool:

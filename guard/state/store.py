@@ -11,7 +11,7 @@ from sqlalchemy import MetaData, delete, insert, inspect, select, update
 from guard.clock import Clock, stamp
 from guard.errors import ConfigError, InterlockError, TamperedError
 from guard.events import Event
-from guard.state import runs
+from guard.state import move, runs
 from guard.state.db import Database, Tx
 from guard.state.runs import OpenRun
 from guard.state.schema import COMMIT, META, METADATA, MIGRATIONS, VERSION, Migration, due, version_of
@@ -131,8 +131,15 @@ class State:
         return tuple(run for run in self.open_runs() if runs.is_gone(run))
 
     def copy_to(self, path: Path) -> None:
-        """Write a consistent copy of the SQLite file to `path`, a new file. Raises ConfigError on PostgreSQL."""
-        self._database.copy_file(path)
+        """Write a consistent copy to `path`, a new SQLite file; of a state in PostgreSQL all tables of METADATA."""
+        if self.path:
+            self._database.copy_file(path)
+        else:
+            move.dump(self._database, path)
+
+    def scrub(self, *tables: str) -> None:
+        """Clear old versions of the rows of `tables` from the database's log. Raises BusyError while they are read."""
+        self._database.scrub(*tables)
 
     def close(self) -> None:
         """Close every connection."""
@@ -181,7 +188,7 @@ def _identity(database: Database) -> UUID:
     if due(_found(database), VERSION, MIGRATIONS):
         raise InterlockError(
             f"{database.where} was written by an older guard",
-            hint="use the guard that wrote it; this one cannot read it",
+            hint="stop the daemon, then `guard state migrate` copies it and brings it up to date",
         )
     found = Meta(database).get("store_id")
     if found is None:
@@ -194,7 +201,10 @@ def _found(database: Database) -> int:
     with database.read() as tx:
         found = version_of(tx) if inspect(tx).has_table(META.name) else None
     if found is None:
-        raise ConfigError(f"{database.where} is not a state of guard", hint="run `guard init`, or correct state.url")
+        raise ConfigError(
+            f"{database.where} is not a state of guard",
+            hint="correct state.url in guard.toml, or bring it back with `guard state restore`",
+        )
     return found
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from guard.clock import Clock, parse, stamp
 from guard.errors import ClockError, GuardError, UnavailableError
 from guard.events import Event
-from guard.state import runs
+from guard.state import forks, runs
 from guard.state.db import Database, Tx
 from guard.state.schema import COMMIT, META
 
@@ -72,6 +72,16 @@ class Writer:
         self._waiting: list[_Job] = []
         self._group: list[_Job] = []
         self._leader: int | None = None
+        forks.watch(self)
+
+    def before_fork(self) -> None:
+        """Nothing to close: the connections are the database's."""
+
+    def after_fork(self) -> None:
+        """Forget what other threads waited for or led: they are in the parent."""
+        self._turn = threading.Condition()
+        self._waiting, self._group = [], []
+        self._leader = None
 
     def attach(self, append: Append) -> None:
         """Set the ledger's hook; works with events are accepted from now on."""

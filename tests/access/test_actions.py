@@ -303,7 +303,7 @@ def test_nobody_is_taken_in_without_the_owners_code(folder: Folder) -> None:
     member = folder.app.access.confirm(enrolment, *folder.enrol(enrolment))
     with pytest.raises(DeniedError):
         perform(folder.app, folder.caller(ask=lambda _: "no"), ADD, person=member.person.id)
-    assert [each.name for each in folder.app.access.people()] == ["Ada", "daemon"]
+    assert [each.name for each in folder.app.access.people()] == ["Ada", "daemon", "shop"]
 
 
 def test_the_owner_sees_who_is_to_be_taken_in(folder: Folder) -> None:

@@ -80,9 +80,9 @@ def wipe(folder: Folder) -> str:
 
 def test_the_list_shows_people_and_services(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
     assert folder.guard("--json", "access", "list") == 0
-    ada, daemon = json.loads(capsys.readouterr().out)
+    ada, daemon, shop = json.loads(capsys.readouterr().out)
     assert (ada["name"], ada["os_user"], ada["role"], ada["recovery_codes"]) == ("Ada", os_user(), "owner", 10)
-    assert daemon["id"] == "s-daemon"
+    assert (daemon["id"], shop["id"]) == ("s-daemon", "s-shop")
 
 
 def test_what_waits_is_listed_and_refused(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:

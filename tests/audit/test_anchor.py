@@ -22,10 +22,10 @@ def anchor(tmp_path: Path) -> FolderAnchor:
 
 
 def test_the_newest_is_the_one_of_the_largest_size(anchor: FolderAnchor) -> None:
-    assert anchor.newest() is None
+    assert anchor.newest() == {}
     for size in (9, 10, 2):
         anchor.put(size, f"origin\n{size}\nroot\n")
-    assert anchor.newest() == "origin\n10\nroot\n"
+    assert anchor.newest() == {"first": "origin\n10\nroot\n"}
     assert sorted(path.name for path in anchor.folder.iterdir()) == [
         "00000000000000000002.checkpoint",
         "00000000000000000009.checkpoint",
@@ -38,7 +38,7 @@ def test_the_same_again_is_fine_and_another_of_that_size_is_not(anchor: FolderAn
     anchor.put(3, "origin\n3\na\n")
     with pytest.raises(TamperedError, match="usb holds another checkpoint of size 3"):
         anchor.put(3, "origin\n3\nb\n")
-    assert anchor.newest() == "origin\n3\na\n"
+    assert anchor.newest() == {"first": "origin\n3\na\n"}
     assert len(list(anchor.folder.iterdir())) == 1
 
 
@@ -46,9 +46,9 @@ def test_what_a_killed_process_left_is_no_checkpoint(anchor: FolderAnchor) -> No
     import os
 
     (anchor.folder / f".{5:020d}.{os.getpid()}.new").write_text("half")
-    assert anchor.newest() is None
+    assert anchor.newest() == {}
     anchor.put(5, "origin\n5\nroot\n")
-    assert anchor.newest() == "origin\n5\nroot\n"
+    assert anchor.newest() == {"first": "origin\n5\nroot\n"}
 
 
 def test_a_missing_folder_is_not_an_empty_anchor(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_anchoring_gives_the_newest_checkpoint_to_every_anchor(house, make_event
     ledger = Ledger(house.state, bytes(range(32)), [house.anchor, anchor])
     done = ledger.anchor()
     assert (done.size, done.held, done.failed) == (1, ("here", "usb"), ())
-    assert anchor.newest() == house.anchor.newest() == ledger.checkpoint()
+    assert anchor.newest() == house.anchor.newest() == {"first": ledger.checkpoint()}
     assert open_signed(ledger.checkpoint(), Verifier.from_vkey(ledger.vkey)).size == 1
     assert ledger.anchor() == done
     verdict = ledger.verify()

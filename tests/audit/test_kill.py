@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import event
 
 from guard.audit import FolderAnchor, Ledger
+from guard.audit.checkpoint import FIRST
 from guard.clock import SystemClock
 from guard.events import GUARD, Ending, Event, RunId
 from guard.state import State, Tx
@@ -75,8 +76,8 @@ def after_the_commit(house: "House", kill: Countdown) -> None:
 
 def while_anchoring(house: "House", kill: Countdown) -> None:
     class Half(FolderAnchor):
-        def put(self, size: int, note: str) -> None:
-            super().put(size, note)
+        def put(self, size: int, note: str, log: str = FIRST) -> None:
+            super().put(size, note, log)
             kill()
 
     house.ledger = Ledger(house.state, SEED, [Half("here", house.folder / "anchor")])

@@ -180,7 +180,7 @@ def test_a_passphrase_slot_opens_the_store_without_guards_keys(
     local = replace(setup.places, settings=STORES[:1])
     room = Backups(replace(setup, places=local))
     made = room.init(passphrase="correct horse battery staple").done["near"]
-    assert made.slots == ("keys/recovery-1", "keys/passphrase-1")
+    assert made.slots == (f"keys/recovery-{KIT.id}-1", "keys/passphrase-1")
     room.run()
 
     def lost() -> Keys:
@@ -193,7 +193,7 @@ def test_a_passphrase_slot_opens_the_store_without_guards_keys(
         stateless.by_passphrase("near", "wrong")
     for opened in (
         stateless.by_passphrase("near", "correct horse battery staple"),
-        stateless.by_recovery("near", KIT.shares[:2]),
+        stateless.by_recovery("near", recovery.combine(KIT.shares[:2])),
     ):
         assert len(opened.list().done["near"]) == 1
     plan = opened.plan_restore("near", "latest", Wanted(tmp_path / "out", ("state",)))
@@ -246,7 +246,8 @@ def test_pruned_snapshots_are_forgotten(backups: Backups, state: State, clock: S
 
 
 def test_the_repository_does_not_swallow_itself(setup: Setup, tmp_path: Path) -> None:
-    configured = Configured(tmp_path, None, "sqlite", None, ["."], (), (tmp_path / "near", tmp_path / "var"))
+    skip = (tmp_path / "near", tmp_path / "var")
+    configured = Configured(tmp_path, None, "sqlite", tmp_path / "no.db", ["."], (), skip)
     places = replace(setup.places, settings=STORES[:1])
     room = Backups(replace(setup, places=places, sources=lambda: sources_of(configured)))
     room.init()
@@ -259,7 +260,7 @@ def test_the_repository_does_not_swallow_itself(setup: Setup, tmp_path: Path) ->
 
 
 def test_sources_of_equal_names_stay_apart(tmp_path: Path) -> None:
-    found = sources_of(Configured(tmp_path, None, "mysql", None, ["a/shop", "a/up", "b/up"]))
+    found = sources_of(Configured(tmp_path, None, "mysql", tmp_path / "no.db", ["a/shop", "a/up", "b/up"]))
     assert [each.name for each in found] == ["shop", "state", "shop-2", "up", "up-2"]
 
 

@@ -19,6 +19,7 @@ from guard.audit import Query
 from guard.cli._door import os_user
 from guard.cli.main import call, main
 from guard.clock import SteppedClock
+from guard.crypto.recovery import kit_id
 from guard.errors import DeniedError, Exit, InterlockError
 
 SECOND = """
@@ -67,13 +68,15 @@ def guarded(tmp_path: Path, clock: SteppedClock, phone: Any, shop_file: Path) ->
 def test_init_needs_a_code_and_makes_a_slot_for_the_kit(guarded: Folder) -> None:
     assert guarded.recorded("backup.init") == ["begun", "done"]
     assert isinstance(guarded.guard("backup", "init").exception, DeniedError)
-    assert sorted(path.name for path in (guarded.app.home / "second/keys").iterdir()) == ["recovery-1"]
+    kit = kit_id(guarded.app.keyring.recovery_public() or b"")
+    assert sorted(path.name for path in (guarded.app.home / "second/keys").iterdir()) == [f"recovery-{kit}-1"]
 
 
 def test_a_passphrase_for_a_slot_is_in_no_record(guarded: Folder) -> None:
     (guarded.app.home / "second").rename(guarded.app.home / "gone")
     found = perform(guarded.app, guarded.caller, init_with("a passphrase nobody guesses"), stores=["second"])
-    assert found.done["second"].slots == ("keys/recovery-1", "keys/passphrase-1")
+    kit = kit_id(guarded.app.keyring.recovery_public() or b"")
+    assert found.done["second"].slots == (f"keys/recovery-{kit}-1", "keys/passphrase-1")
     guarded.app.close()
     stored = b"".join(path.read_bytes() for path in (guarded.app.home / "var").rglob("*") if path.is_file())
     assert b"nobody guesses" not in stored
@@ -128,7 +131,9 @@ def test_a_restore_needs_a_code_and_brings_all_back(guarded: Folder, tmp_path: P
     assert not to.exists()
     args = {"store": "second", "snapshot": "latest", "to": str(to)}
     done = perform(guarded.app, guarded.caller, RESTORE, **args)
-    assert done.files == 2
+    policies = sorted(path.name for path in (guarded.app.home / "policies").iterdir())
+    assert sorted(path.name for path in (to / "policies").iterdir()) == policies
+    assert done.files == 2 + len(policies)
     with closing(sqlite3.connect(to / "shop/shop.db")) as shop:
         assert shop.execute("SELECT count(*) FROM customer").fetchone() == (5000,)
     with pytest.raises(InterlockError, match="already"):
@@ -197,7 +202,11 @@ def test_shares_open_a_repository_only_where_state_is_lost(guarded: Folder, tmp_
     assert len(lost.shown("list", *shares)["snapshots"]) == 1
     done = lost.guard("backup", "restore", "--to", tmp_path / "out", *shares)
     assert done.exception is None
-    assert "recorded nowhere" in done.stderr
+    assert f"noted in {home / 'var/unrecorded.ndjson'}" in done.stderr
+    notes = [json.loads(line) for line in (home / "var/unrecorded.ndjson").read_text().splitlines()]
+    assert [(each["outcome"], each["by"], each["store"]) for each in notes] == [
+        ("begun", "kit", "local"), ("done", "kit", "local"),
+    ]  # fmt: skip
     assert {path.name for path in (tmp_path / "out").rglob("*.db")} == {"shop.db", "state.db"}
 
 

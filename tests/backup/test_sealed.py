@@ -58,6 +58,14 @@ def test_objects_of_an_older_master_key_still_open() -> None:
         SEALING.open(Kind.CONFIG, "config", newer)
 
 
+def test_a_version_that_is_not_to_be_used_yet_only_opens() -> None:
+    masters = {1: b"k" * 32, 2: b"n" * 32}
+    waiting = Sealing(bytes(16), masters, 1)
+    made = waiting.seal(Kind.CONFIG, "config", b"old key")
+    assert SEALING.open(Kind.CONFIG, "config", made) == b"old key"
+    assert waiting.open(Kind.CONFIG, "config", Sealing(bytes(16), masters).seal(Kind.CONFIG, "config", b"x")) == b"x"
+
+
 def test_equal_bodies_give_different_bytes() -> None:
     sealed = {SEALING.seal(Kind.CONFIG, "config", b"same") for _ in range(20)}
     assert len({each[HEADER_SIZE:] for each in sealed}) == 20

@@ -64,11 +64,10 @@ def test_a_repository_opens_with_what_its_slot_gave(bench, made_up, tmp_path) ->
     kit = recovery.new_kit()
     bench.store.objects.clear()
     made = bench.found(recovery_public=kit.public)
-    assert made.config.slots == ("keys/recovery-1",)
+    name = f"keys/recovery-{kit.id}-1"
+    assert made.config.slots == (name,)
     bench.run(made_up(a=b"saved"))
-    sealing = slots.open_recovery(
-        "keys/recovery-1", bench.store.get("keys/recovery-1"), recovery.combine(kit.shares[:2])
-    )
+    sealing = slots.open_recovery(name, bench.store.get(name), recovery.combine(kit.shares[:2]))
     opened = Repository.open(bench.store, sealing.masters)
     assert opened.config == made.config
 
@@ -97,6 +96,9 @@ def test_a_repository_that_lost_its_config_is_not_founded_anew(bench, made_up) -
 def test_an_interrupted_init_can_be_repeated(bench) -> None:
     kit = recovery.new_kit()
     bench.store.objects.clear()
-    bench.store.put_if_absent("keys/recovery-1", b"left by the interrupted one")
+    name = f"keys/recovery-{kit.id}-1"
+    for left in (name, "keys/recovery-0badc0de-1", "keys/passphrase-1"):
+        bench.store.put_if_absent(left, b"left by the interrupted one")
     bench.found(recovery_public=kit.public)
-    slots.check(bench.open().sealing, "keys/recovery-1", bench.store.get("keys/recovery-1"))
+    assert [entry.name for entry in bench.store.list("keys/")] == [name]
+    slots.check(bench.open().sealing, name, bench.store.get(name))

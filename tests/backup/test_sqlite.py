@@ -101,9 +101,11 @@ def test_copies_of_a_killed_run_are_removed(temp: Path) -> None:
     assert [each.name for each in temp.iterdir()] == ["other"]
 
 
-def test_state_outside_sqlite_is_not_covered(temp: Path, shop_file: Path) -> None:
-    with state_source(None).ready(temp) as ready:
-        assert ready.kind == "uncovered"
-        assert "PostgreSQL" in str(ready.why)
+def test_a_state_elsewhere_is_written_to_a_file_first(temp: Path, shop_file: Path) -> None:
+    with state_source(lambda path: path.write_bytes(shop_file.read_bytes())).ready(temp) as ready:
+        assert (ready.kind, ready.rows["customer"]) == ("state", 5000)
+        (found,) = list(ready.walk(lambda *_: None))
+        assert found.path == b"state.db"
+    assert not list(temp.iterdir())
     with state_source(shop_file).ready(temp) as ready:
         assert ready.kind == "state"

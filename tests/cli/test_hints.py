@@ -40,7 +40,7 @@ def known(words: list[str]) -> bool:
 
 
 def test_the_search_finds_what_is_not_there() -> None:
-    text = '`guard state migrate`, hint="run guard keys list", `guard --json retention plan`'
+    text = '`guard state mend`, hint="run guard keys list", `guard --json retention plan`'
     assert [known(words) for words in told(text)] == [False, True, True]
 
 

@@ -2,16 +2,17 @@
 
 import os
 import pty
+import re
 import subprocess
 import sys
 import termios
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from guard.cli._output import show_rows, size
+from guard.cli._output import drawn_progress, plain, show_lines, show_rows, size
 from guard.cli.main import call
 
 PROSE = "one word after the other, until the terminal has no more room for any of them"
@@ -102,7 +103,7 @@ def test_colors_only_on_a_terminal_that_did_not_refuse_them(tmp_path: Path) -> N
 
 def test_a_misspelled_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["stauts"]) == 2
-    assert "Did you mean 'status'?" in capsys.readouterr().err
+    assert re.search(r"Did you mean .*'status'", capsys.readouterr().err)
 
 
 def test_config_check_in_a_folder_without_guard_says_one_thing(
@@ -120,3 +121,32 @@ def test_completion_is_there() -> None:
     environment = os.environ | {"_GUARD_COMPLETE": "bash_complete", "COMP_WORDS": "guard fields ver", "COMP_CWORD": "2"}
     done = subprocess.run([sys.executable, "-m", "guard"], env=environment, capture_output=True, text=True)
     assert done.stdout.split() == ["plain,verify"]
+
+
+def test_long_lines_are_folded_below_their_own_text_on_a_terminal_only(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [f"  does:    {PROSE}", f"  12. {PROSE}", f"{PROSE}"]
+    show_lines(lines)
+    assert capsys.readouterr().out.splitlines() == lines
+    folded = on_terminal(f"from guard.cli._output import show_lines; show_lines({lines!r})").splitlines()
+    assert all(len(line) <= 40 for line in folded)
+    assert [len(line) - len(line.lstrip()) for line in folded] == [2, 11, 11, 2, 6, 6, 0, 0, 0]
+    assert " ".join(line.strip() for line in folded) == " ".join(line.strip() for line in lines)
+
+
+def test_spans_are_seconds_in_json() -> None:
+    assert plain({"takes": timedelta(minutes=2), "key": b"\x01"}) == {"takes": 120.0, "key": "01"}
+
+
+def test_progress_is_drawn_with_what_is_left_on_a_terminal_only(capfd: pytest.CaptureFixture[str]) -> None:
+    code = (
+        "from guard.cli._output import drawn_progress\n"
+        "with drawn_progress() as tell:\n"
+        "    [tell('Customer.Email', done, 50) for done in range(0, 51, 10)]"
+    )
+    drawn = on_terminal(code, columns=100, TERM="xterm")
+    assert "Customer.Email" in drawn
+    assert "50/50" in drawn
+    assert "left" in drawn
+    with drawn_progress() as tell:
+        tell("Customer.Email", 1, 2)
+    assert capfd.readouterr().err == ""

@@ -1,5 +1,6 @@
 """Configuration: every mistake is named at once, with file, key path and the nearest key."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,22 @@ def test_secrets_come_from_where_they_lie(tmp_path: Path, monkeypatch: pytest.Mo
     assert reveal(Secret(cmd="echo from-cmd"), tmp_path) == "from-cmd"
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     assert reveal(Secret(credential="secret"), tmp_path) == "s3cret"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving a file to another account needs root")
+def test_a_credential_that_systemd_gave_a_services_user_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its access list shows as r for the group; in a file of anybody else's, and in no credential, r is the group's."""
+    private = write(tmp_path, "s3cret\n", "secret")
+    private.chmod(0o440)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert reveal(Secret(credential="secret"), tmp_path) == "s3cret"
+    with pytest.raises(ConfigError, match="can be read by others"):
+        reveal(Secret(file="secret"), tmp_path)
+    os.chown(private, 0, 12345)
+    with pytest.raises(ConfigError, match="can be read by others"):
+        reveal(Secret(credential="secret"), tmp_path)
 
 
 def test_a_secret_others_can_read_is_refused(tmp_path: Path) -> None:

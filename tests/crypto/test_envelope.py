@@ -2,8 +2,9 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guard.canon import key_bytes
+from guard.clock import SystemClock
 from guard.crypto import random, xaes
+from guard.crypto.budget import Budget
 from guard.crypto.envelope import (
     BATCH,
     Binding,
@@ -29,12 +32,14 @@ from guard.crypto.envelope import (
 from guard.crypto.plaintext import Kind
 from guard.crypto.wrap import Key
 from guard.errors import TamperedError
+from guard.state import State
 
 STORE = UUID("0d8f2b34-6f0e-4c55-8a11-7a5d9e2c3b41")
 KEY = Key(7, "column/17", 1, bytes(range(32)))
 OTHER = Key(8, "column/17", 2, bytes(range(1, 33)))
 PLACE = Place(STORE, 17, Binding.ROW)
-KEYS = {7: KEY, 8: OTHER}
+TIGHT = Key(9, "column/17/tight", 1, bytes(range(2, 34)))
+KEYS = {7: KEY, 8: OTHER, 9: TIGHT}
 ROW, NEXT_ROW = key_bytes((42,)), key_bytes((43,))
 
 VALUES: st.SearchStrategy[Any] = st.one_of(
@@ -49,33 +54,55 @@ VALUES: st.SearchStrategy[Any] = st.one_of(
 )
 
 
+@pytest.fixture(scope="module")
+def budget(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Budget]:
+    """A budget for all examples."""
+    state = State.create(f"sqlite:///{tmp_path_factory.mktemp('budget')}/state.db", SystemClock())
+    yield Budget(state)
+    state.close()
+
+
 def opener(place: Place = PLACE, keys: dict[int, Key] = KEYS) -> Opener:
     return Opener(place, keys.__getitem__)
 
 
-@given(VALUES, st.binary(max_size=80), st.sampled_from(Binding), st.booleans())
-def test_every_kind_comes_back_in_every_binding(value: Any, bound: bytes, binding: Binding, padded: bool) -> None:
+@given(st.sampled_from([KEY, TIGHT]), VALUES, st.binary(max_size=80), st.sampled_from(Binding), st.booleans())
+def test_every_kind_comes_back_in_every_binding(
+    budget: Budget, key: Key, value: Any, bound: bytes, binding: Binding, padded: bool
+) -> None:
     place = Place(STORE, 17, binding)
-    sealed = Sealer(place, KEY, padded=padded).seal(value, bound)
+    sealed = Sealer(place, key, padded=padded, budget=budget).seal(value, bound)
     for stored in (from_text(to_text(sealed)), from_binary(to_binary(sealed))):
         found = opener(place).open(stored, bound)
         assert found == value
         assert type(found) is type(value)
 
 
-@given(st.lists(VALUES, max_size=100), st.booleans())
-def test_many_at_once_are_the_same_as_one_by_one(values: list[Any], padded: bool) -> None:
+@given(st.sampled_from([KEY, TIGHT]), st.lists(VALUES, max_size=100), st.booleans())
+def test_many_at_once_are_the_same_as_one_by_one(budget: Budget, key: Key, values: list[Any], padded: bool) -> None:
     bounds = [key_bytes((at,)) for at in range(len(values))]
-    sealer = Sealer(PLACE, KEY, padded=padded)
+    sealer = Sealer(PLACE, key, padded=padded, budget=budget)
     together, apart = sealer.seal_all(values, bounds), [sealer.seal(*each) for each in zip(values, bounds, strict=True)]
     assert opener().open_all(together, bounds) == opener().open_all(apart, bounds) == values
     assert [opener().open(*each) for each in zip(together, bounds, strict=True)] == values
 
 
-def test_values_under_several_keys_open_in_one_batch() -> None:
-    sealed = [Sealer(PLACE, key).seal("x", ROW) for key in (KEY, OTHER, KEY)]
-    assert [key_id_of(each) for each in sealed] == [7, 8, 7]
-    assert opener().open_all(sealed, [ROW] * 3) == ["x"] * 3
+def test_values_under_several_keys_open_in_one_batch(budget: Budget) -> None:
+    sealed = [Sealer(PLACE, key, budget=budget).seal("x", ROW) for key in (KEY, OTHER, TIGHT, TIGHT, KEY)]
+    assert [key_id_of(each) for each in sealed] == [7, 8, 9, 9, 7]
+    assert opener().open_all(sealed, [ROW] * 5) == ["x"] * 5
+
+
+def test_a_tight_value_is_twelve_bytes_shorter(budget: Budget) -> None:
+    long, short = (Sealer(PLACE, key, budget=budget).seal("jane@example.com", ROW) for key in (KEY, TIGHT))
+    assert (long[0], short[0]) == (2, 1)
+    assert (len(long), len(short)) == (7 + 24 + 16 + 16, 7 + 12 + 16 + 16)
+
+
+def test_no_two_tight_values_share_a_nonce(budget: Budget) -> None:
+    sealer = Sealer(PLACE, TIGHT, budget=budget)
+    sealed = [*sealer.seal_all(["x"] * 500, [ROW] * 500), *(sealer.seal("x", ROW) for _ in range(500))]
+    assert len({each[7:19] for each in sealed}) == len(set(sealed)) == 1000
 
 
 @given(st.integers(0, 3), st.sampled_from(["row", "column", "store", "binding", "key"]), st.text(max_size=5))
@@ -148,11 +175,18 @@ def test_an_error_of_the_keyring_passes_through() -> None:
         Opener(PLACE, refuse).open(Sealer(PLACE, KEY).seal("x", ROW), ROW)
 
 
+def keys_of(read: Any) -> dict[int, Key]:
+    return {
+        int(key_id): Key(int(key_id), key["purpose"], 1, bytes.fromhex(key["material"]))
+        for key_id, key in read["keys"].items()
+    }
+
+
 def test_our_vectors_open(vectors: Callable[[str], Any]) -> None:
     read = vectors("sealed_values.json")
     for case in read["values"]:
         place = Place(UUID(read["store_id"]), case["column"], Binding[case["binding"].upper()])
-        keys = {int(key_id): Key(int(key_id), "", 1, bytes.fromhex(raw)) for key_id, raw in read["keys"].items()}
+        keys = keys_of(read)
         stored = from_binary(bytes.fromhex(case["binary"]))
         assert from_text(case["text"]) == stored
         assert to_text(stored) == case["text"]
@@ -172,12 +206,12 @@ def _shown(value: Any) -> Any:
         return value.hex()
     if hasattr(value, "hour"):
         return value.isoformat(timespec="microseconds").replace("+00:00", "Z")
-    return str(value)
+    return format(value, "f") if isinstance(value, Decimal) else str(value)
 
 
 def test_our_flawed_vectors_are_refused(vectors: Callable[[str], Any]) -> None:
     read = vectors("sealed_values.json")
-    keys = {int(key_id): Key(int(key_id), "", 1, bytes.fromhex(raw)) for key_id, raw in read["keys"].items()}
+    keys = keys_of(read)
     for case in read["refused"]:
         place = Place(UUID(case["store_id"]), case["column"], Binding[case["binding"].upper()])
         with pytest.raises(TamperedError):

@@ -12,13 +12,15 @@ import pytest
 from click.testing import CliRunner, Result
 
 from guard.actions import Caller, perform
-from guard.actions.keys import RECOVERY_MAKE, recovery_test
+from guard.actions.keys import REWRAP
+from guard.actions.kit import RECOVERY_MAKE, recovery_test
 from guard.actions.setup import Answers, set_up
 from guard.app import App
 from guard.cli.main import main
 from guard.clock import SteppedClock
-from guard.crypto import recovery
+from guard.crypto import recovery, store
 from guard.errors import ConfigError, DeniedError, InterlockError
+from guard.state import State
 
 
 @pytest.fixture
@@ -54,10 +56,32 @@ def caller(app: App, person: Any) -> Caller:
     return Caller(app.access.person_of(getpass.getuser()), ask=person.code)
 
 
+def test_a_kek_that_was_replaced_is_not_left_in_the_log_of_state(app: App, person: Any) -> None:
+    with app.state.read() as tx:
+        old = [store.all_rows(tx)[0].recovery, store.roots_of(tx)[0].wrapped]
+    files = sorted((app.home / "var").glob("state.db*"))
+    assert any(old[1] in path.read_bytes() for path in files)
+    other = State.open(f"sqlite:///{app.home}/var/state.db", app.clock)  # the log is not emptied by closing
+    with other.read() as tx:
+        store.all_rows(tx)
+    perform(app, caller(app, person), REWRAP)
+    left = [path.name for path in (app.home / "var").glob("state.db*") for each in old if each in path.read_bytes()]
+    other.close()
+    assert left == []
+
+
 def test_the_list_shows_what_each_key_is_and_no_material(app: App) -> None:
     result = run(app, "list")
     assert result.exit_code == 0
-    assert result.stdout.splitlines()[0].split() == ["id", "purpose", "version", "made_at", "state", "recoverable"]
+    assert result.stdout.splitlines()[0].split() == [
+        "id",
+        "purpose",
+        "version",
+        "made_at",
+        "state",
+        "since",
+        "recoverable",
+    ]
     assert "0000000001  kek" in result.stdout
     rows = json.loads(run(app, "--json", "keys", "list").stdout)
     assert [row["purpose"] for row in rows][:3] == ["kek", "totp", "ledger"]
@@ -118,13 +142,13 @@ def test_a_new_kit_for_the_terminal_is_in_no_file(app: App, person: Any) -> None
 
 def test_a_kit_is_replaced_even_when_its_public_half_was_exchanged(app: App, person: Any) -> None:
     thief = recovery.new_kit().public
-    app.state.write(lambda tx: tx.exec_driver_sql("UPDATE key_root SET recovery_public = ?", (thief,)) and None)
+    app.state.write(lambda tx: tx.exec_driver_sql("UPDATE key_ring SET recovery_public = ?", (thief,)) and None)
     made = perform(app, caller(app, person), RECOVERY_MAKE, to=None)
     assert recovery.kit_id(app.keyring.recovery_public() or b"") == made.kit
 
 
 def test_a_first_kit_is_made_for_a_store_without_one(app: App, person: Any) -> None:
-    for statement in ("UPDATE key_root SET recovery_public = NULL", "UPDATE key SET recovery = NULL"):
+    for statement in ("UPDATE key_ring SET recovery_public = NULL", "UPDATE key SET recovery = NULL"):
         app.state.write(lambda tx, text=statement: tx.exec_driver_sql(text) and None)
     assert "no" in run(app, "list").stdout
     perform(app, caller(app, person), RECOVERY_MAKE, to=None)

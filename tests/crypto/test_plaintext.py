@@ -65,7 +65,30 @@ def test_floats_keep_what_json_would_lose() -> None:
 
 def test_a_long_decimal_keeps_all_its_digits() -> None:
     value = Decimal("0.1234567890123456789012345678901234567890")
-    assert str(again(value)) == "0.123456789012345678901234567890123456789"
+    assert str(again(value)) == "0.1234567890123456789012345678901234567890"
+
+
+@given(st.decimals(allow_nan=False, allow_infinity=False))
+def test_a_decimal_keeps_its_scale_and_has_no_exponent(value: Decimal) -> None:
+    found = again(value)
+    assert found == value
+    if value.as_tuple().exponent > 0:
+        assert found.as_tuple().exponent == 0
+    else:
+        assert found.as_tuple() == value.as_tuple()
+
+
+@pytest.mark.parametrize("text", ["12.50", "0.000", "-0.00", "1000", "-0"])
+def test_a_price_comes_back_with_its_cents(text: str) -> None:
+    assert str(again(Decimal(text))) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["01.5", "+1", "1.", ".5", "1E+3", "1_000", " 1", "1\n", "\u0663", "NaN", "sNaN", "-Infinity", "", "x"]
+)
+def test_a_decimal_has_one_spelling(text: str) -> None:
+    with pytest.raises((ValueError, ArithmeticError)):
+        plaintext.reader(Kind.DECIMAL, padded=False)(text.encode())
 
 
 def test_a_boolean_is_no_integer_and_a_time_no_date() -> None:

@@ -1,5 +1,6 @@
 """A root key comes from its own file or its own passphrase, and from nothing weaker."""
 
+import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -136,3 +137,56 @@ def test_a_passphrase_that_is_no_text_is_refused_in_words() -> None:
 def test_an_empty_passphrase_is_refused() -> None:
     with pytest.raises(ConfigError, match="empty"):
         roots.from_passphrase("", Argon2Params(bytes(16), **LEAST))
+
+
+# systemd credentials --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def credential(tmp_path: Path) -> Path:
+    path = tmp_path / "guard-root"
+    roots.new_file(path)
+    path.chmod(0o400)
+    return path
+
+
+def test_a_credential_has_the_content_of_a_key_file(credential: Path) -> None:
+    environ = {"CREDENTIALS_DIRECTORY": str(credential.parent)}
+    root = roots.read_credential("guard-root", environ)
+    credential.chmod(0o600)
+    assert roots.read_file(credential) == root
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o500, 0o404, 0o420, 0o460, 0o402, 0o401])
+def test_a_credential_with_another_mode_than_systemds_is_refused(credential: Path, mode: int) -> None:
+    credential.chmod(mode)
+    with pytest.raises(DeniedError, match="others may read or change the credential"):
+        roots.read_credential("guard-root", {"CREDENTIALS_DIRECTORY": str(credential.parent)})
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving a file to another account needs root")
+def test_a_group_may_read_it_only_where_root_owns_it(credential: Path) -> None:
+    """systemd gives a service's user its credential by an access list; its mask shows as the group's mode."""
+    environ = {"CREDENTIALS_DIRECTORY": str(credential.parent)}
+    credential.chmod(0o440)
+    assert len(roots.read_credential("guard-root", environ)) == 32
+    for owner, group in ((0, 12345), (12345, 0), (12345, 12345)):
+        os.chown(credential, owner, group)
+        with pytest.raises(DeniedError, match="is not systemd's"):
+            roots.read_credential("guard-root", environ)
+
+
+def test_a_process_without_the_credential_says_so(credential: Path) -> None:
+    with pytest.raises(roots.AwayError, match="systemd gave this process no credentials"):
+        roots.read_credential("guard-root", {})
+    with pytest.raises(roots.AwayError, match="cannot read the credential"):
+        roots.read_credential("other", {"CREDENTIALS_DIRECTORY": str(credential.parent)})
+
+
+def test_a_credential_that_is_no_key_is_refused(credential: Path) -> None:
+    credential.chmod(0o600)
+    credential.write_text("hunter2\n")
+    credential.chmod(0o400)
+    with pytest.raises(ConfigError, match="is not a root key file") as caught:
+        roots.read_credential("guard-root", {"CREDENTIALS_DIRECTORY": str(credential.parent)})
+    assert "hunter2" not in str(caught.value)

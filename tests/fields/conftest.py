@@ -16,6 +16,7 @@ from guard.crypto.random import hex_token
 from guard.events import Progress, RunId, silent
 from guard.fields import Fields, Pace, Swept
 from guard.shop import Shop
+from guard.shop.remains import Remains
 from guard.state import State
 
 Bind = Literal["row", "subject", "column"]
@@ -40,7 +41,7 @@ class Bench:
         self.fields.state.write(self.fields.remember(swept))
         return swept
 
-    def finish(self, *names: str) -> tuple[str, ...]:
+    def finish(self, *names: str) -> tuple[Remains, ...]:
         done = self.fields.finalize(names)
         self.fields.state.write(self.fields.finished(done))
         return done.remains
@@ -165,3 +166,15 @@ def small(make: Make, tmp_path: Path) -> Callable[..., Bench]:
         return make(f"sqlite:///{path}", *names, **options)
 
     return bench
+
+
+@pytest.fixture
+def rotate(state: State, keyring: Keyring, clock: SteppedClock) -> Callable[[str], int]:
+    """Give a purpose a new key that seals from now on, as `keys rotate` does once a backup holds it; return its id."""
+
+    def work(purpose: str) -> int:
+        key = keyring.rotate(purpose)
+        state.write(lambda tx: keyring.activate(tx, key.id, clock.now()))
+        return key.id
+
+    return work

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from guard.clock import SteppedClock
 from guard.errors import BusyError, GuardError, InterlockError
 from guard.fields import Pace, Stage
-from guard.fields.sweep import encrypting
+from guard.fields.batch import Direction
+from guard.fields.sweep import work_of
 from guard.shop import progress
 from guard.shop.progress import Resolution
 
@@ -227,7 +228,7 @@ def test_an_update_trigger_that_leaves_values_alone_is_no_obstacle(shop, words) 
             f"CREATE TRIGGER seen BEFORE UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION seen()",
         )
     at = f"{table}.{words['email']}"
-    assert "the trigger seen runs for each row that is sealed" in shop.fields.plan([at]).columns[0].warnings
+    assert any("the trigger seen runs for each row" in note for note in shop.fields.plan([at]).columns[0].notes)
     shop.seal(at)
     assert shop.fields.verify([at])[0].same
 
@@ -271,7 +272,8 @@ def test_a_view_made_meanwhile_keeps_the_column_text_and_is_said(chinook_pg) -> 
     chinook_pg.seal("customer.phone")
     chinook_pg.sql("CREATE VIEW phones AS SELECT phone FROM customer")
     [swept] = chinook_pg.unseal("customer.phone")
-    assert swept.note == "customer.phone stays text: the view phones reads it"
+    assert swept.note is not None
+    assert swept.note.startswith("customer.phone stays text: a view")
     assert chinook_pg.stages() == {"plain"}
 
 
@@ -284,7 +286,7 @@ def test_a_writer_in_the_way_is_waited_for_with_smaller_batches(chinook, chinook
     class Waiting(SteppedClock):
         def sleep(self, span: timedelta) -> None:
             super().sleep(span)
-            if self.now() - clock.now() > timedelta(milliseconds=250):  # the second wait
+            if other.in_transaction and self.now() - clock.now() > timedelta(milliseconds=250):  # the third wait
                 other.execute("COMMIT")
 
     def block(what: str, done: int, total: int | None = None) -> None:
@@ -294,7 +296,7 @@ def test_a_writer_in_the_way_is_waited_for_with_smaller_batches(chinook, chinook
 
     fields = replace(chinook.fields, clock=Waiting(clock.now()))
     fields.encrypt(fields.plan(["Customer.Email"]), "0" * 32, block)
-    assert sizes[:4] == [0, 20, 25, 45], "the third try took a quarter of a batch"
+    assert sizes[:4] == [0, 20, 22, 42], "the fourth try took an eighth of a batch, the next was whole again"
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(BusyError, match="locked by somebody else"):
         chinook.seal("Customer.Phone")
@@ -309,7 +311,7 @@ def test_the_digest_is_what_the_format_says(chinook, keyring) -> None:
     for row in rows:
         number = row[0]
         key = b"\x01i" + struct.pack(">I", 1) + bytes([number])  # all ids are below 128
-        inner = joined(struct.pack(">I", 6), key, str(row[11]).encode())
+        inner = joined(struct.pack(">I", 6), key, b"\x00" + str(row[11]).encode())
         mac = hmac.digest(digest_key, joined(b"guard/digest1", b"fields/value", inner), "sha256")
         total += int.from_bytes(mac, "big")
     [swept] = chinook.seal("Customer.Email")
@@ -323,10 +325,10 @@ def joined(*parts: bytes) -> bytes:
 def test_decrypting_forgets_the_batches_but_not_the_runs(shop) -> None:
     run = shop.seal()[0]
     with shop.fields.shop.read() as connection:
-        assert progress.total(shop.fields.shop, connection, encrypting(run.record.column_id)).rows == 59
+        assert progress.total(shop.fields.shop, connection, work_of(Direction.SEAL, run.record.column_id)).rows == 59
     shop.unseal()
     with shop.fields.shop.read() as connection:
-        assert progress.total(shop.fields.shop, connection, encrypting(run.record.column_id)).batches == 0
+        assert progress.total(shop.fields.shop, connection, work_of(Direction.SEAL, run.record.column_id)).batches == 0
 
 
 TEXTS = st.text(st.characters(blacklist_categories=("Cs",)), max_size=12)
@@ -357,11 +359,13 @@ def test_the_pace_keeps_transactions_between_its_bounds() -> None:
     assert pace.next(100, timedelta(seconds=9)) == 100
 
 
-def test_a_type_that_something_depends_on_is_said_and_the_column_gets_out_again(chinook_pg) -> None:
+def test_a_column_whose_type_cannot_be_changed_after_all_gets_out_again(chinook_pg) -> None:
+    """The function is made after the plan, which would have refused."""
+    plan = chinook_pg.fields.plan(["customer.email"])
     chinook_pg.sql("CREATE FUNCTION f() RETURNS text BEGIN ATOMIC SELECT email FROM customer LIMIT 1; END")
-    with pytest.raises(GuardError, match="0A000") as caught:
-        chinook_pg.seal("customer.email")
-    assert caught.value.hint == "a policy, rule or function of the shop uses the column; drop it first"
+    with pytest.raises(GuardError, match="0A000"):
+        chinook_pg.fields.encrypt(plan, "0" * 32)
+    assert chinook_pg.stages() >= {"indexing"}
     chinook_pg.unseal("customer.email")
     assert chinook_pg.stages() == {"plain"}
 

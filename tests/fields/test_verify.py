@@ -133,9 +133,10 @@ def catalog_without() -> Callable:
     return make
 
 
-def test_bytes_that_begin_as_sealed_ones_are_counted_as_plain(sealed) -> None:
+def test_bytes_that_begin_as_sealed_ones_must_open(sealed) -> None:
     sealed.sql("UPDATE Customer SET Phone = x'6731aabb' WHERE CustomerId = 4")
-    assert sealed.fields.verify(["Customer.Phone"])[0].plain == 1
+    with pytest.raises(TamperedError, match="1 of 59 values were changed or moved: row 4 "):
+        sealed.fields.verify(["Customer.Phone"])
 
 
 @pytest.mark.parametrize(

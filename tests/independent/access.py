@@ -22,9 +22,13 @@ TABLES = {
 
 def open_keys(db, root, store_id):
     """Return {purpose: (key id, key)} of the newest versions."""
-    rows = db.execute("SELECT id, purpose, version, parent, wrapped, commitment FROM key ORDER BY version").fetchall()
+    rows = db.execute(
+        "SELECT id, purpose, version, parent, wrapped, commitment FROM key WHERE state = 'active' ORDER BY version"
+    ).fetchall()
     kek_row = next(row for row in rows if row[1] == "kek")
-    kek = _opened(kek_row, root, store_id)
+    mark = sealed.root_mark(store_id, root)
+    (wrapped,) = db.execute("SELECT wrapped FROM key_root WHERE mark = ?", (mark,)).fetchone()
+    kek = _opened((*kek_row[:4], wrapped, kek_row[5]), root, store_id)
     return {row[1]: (row[0], kek if row is kek_row else _opened(row, kek, store_id)) for row in rows}
 
 

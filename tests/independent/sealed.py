@@ -7,6 +7,7 @@ not be read raises `RefusedError`.
 import base64
 import hashlib
 import hmac
+import json
 import re
 import struct
 import unicodedata
@@ -62,6 +63,14 @@ def read_integer(raw):
 def read_decimal(raw):
     text = read_text(raw)
     if not re.fullmatch(r"-?(0|[1-9][0-9]*)(\.[0-9]*[1-9])?", text) or text == "-0":
+        raise RefusedError("decimal not plain")
+    return Decimal(text)
+
+
+def read_scaled(raw):
+    """A decimal inside a sealed value: it keeps its scale."""
+    text = read_text(raw)
+    if not re.fullmatch(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?", text):
         raise RefusedError("decimal not plain")
     return Decimal(text)
 
@@ -132,14 +141,19 @@ def bare(stored):
     return value
 
 
-def open_value(stored, keys, store_id, column, binding, bound):
-    """Return (type name, value). `keys` maps key ids to 32 bytes; `binding` is the one that the column accepts."""
+def open_value(stored, keys, store_id, column, binding, bound, tight=()):
+    """Return (type name, value). `keys` maps key ids to 32 bytes; `binding` is the one that the column accepts.
+
+    `tight` are the ids of the keys whose purpose ends in /tight.
+    """
     value = bare(stored)
     if len(value) < 7 or value[0] not in (1, 2) or value[1] & 0x80 or BINDINGS.get(value[1] & 3) != binding:
         raise RefusedError("head")
     kind, padded, key_id = value[1] >> 2 & 0x0F, value[1] >> 6 & 1, int.from_bytes(value[2:7], "big")
     if kind >= len(TYPES) or key_id not in keys:
         raise RefusedError("type or key")
+    if (value[0] == 1) != (key_id in tight):
+        raise RefusedError("algorithm")
     key, rest = keys[key_id], value[7:]
     if value[0] == 2:
         key, rest = xaes_key(key, rest[:12]) if len(rest) >= 12 else key, rest[12:]
@@ -165,7 +179,7 @@ def read_plain(kind, raw):
         "text": read_text,
         "bytes": bytes,
         "integer": read_integer,
-        "decimal": read_decimal,
+        "decimal": read_scaled,
         "date": read_date,
         "datetime": read_datetime,
         "boolean": read_boolean,
@@ -228,6 +242,76 @@ def unwrap(wrapped, parent_key, store_id, key_id, purpose, version, parent):
         )
     except InvalidTag:
         raise RefusedError("does not open") from None
+
+
+def open_epoch(data, parents, store_id):
+    """Return (key id, month, version, key) of an object in a mirror of the vault; `parents` are the `vault` keys."""
+    if len(data) != 121 or data[:4] != b"\x67\x6b\x01\x04":
+        raise RefusedError("not an epoch's key")
+    key_id, parent = int.from_bytes(data[4:9], "big"), int.from_bytes(data[9:14], "big")
+    version, month = struct.unpack(">I7s", data[14:25])
+    if not re.fullmatch(rb"[0-9]{4}-(0[1-9]|1[0-2])", month) or parent not in parents:
+        raise RefusedError("month or parent")
+    purpose = "epoch/" + month.decode()
+    key = unwrap(data[25:89], parents[parent], store_id, key_id, purpose, version, parent)
+    return key_id, month.decode(), version, check_commitment(store_id, key_id, purpose, version, key, data[89:])
+
+
+def person_of(digest_key, kind, canonical_key):
+    """Return the 32 bytes by which state knows a person."""
+    return bytes.fromhex(digest(digest_key, "subject", parts(kind.encode(), canonical_key)))
+
+
+def open_subject(row, epoch_key, store_id):
+    """Return the key of a row of `subject_key`."""
+    purpose = f"subject/{row['class']}/{row['kind']}/{row['person'].hex()}"
+    key = unwrap(row["wrapped"], epoch_key, store_id, row["id"], purpose, 1, row["epoch"])
+    return check_commitment(store_id, row["id"], purpose, 1, key, row["commitment"])
+
+
+def receipt_of(sealed, parents, store_id, receipt):
+    """Return the canonical key of the person an unfinished receipt is about."""
+    key_id = int.from_bytes(sealed[:5], "big")
+    aad = parts(b"guard/gk1/receipt", store_id.bytes, sealed[:5], receipt.encode())
+    try:
+        return AESGCM(parents[key_id]).decrypt(sealed[5:17], sealed[17:], aad)
+    except (KeyError, InvalidTag):
+        raise RefusedError("does not open") from None
+
+
+def root_mark(store_id, root):
+    return expand(root, store_id.bytes, parts(b"guard/gk1/root"), 16)
+
+
+def kms_context(store_id, key_id, purpose, version):
+    """What AWS KMS is told beside the ciphertext behind 67 6b 01 03."""
+    return {
+        "guard:store": str(store_id),
+        "guard:key": key_id.to_bytes(5, "big").hex(),
+        "guard:purpose": purpose,
+        "guard:version": str(version),
+    }
+
+
+def open_export(document, private):
+    """Return (key id, purpose, version, key) of an exported key, for the holder of the recipient's private half."""
+    try:
+        says = json.loads(document)
+        store_id, key_id, commitment = UUID(says["store"]), int(says["id"], 16), bytes.fromhex(says["commitment"])
+        purpose, version, recipient = says["purpose"], says["version"], bytes.fromhex(says["recipient"])
+        sealed = base64.b64decode(says["sealed"], validate=True)
+    except (ValueError, KeyError, TypeError):
+        raise RefusedError("not a document") from None
+    public = X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+    if (says.get("v"), says.get("what"), public) != (1, "guard exported key", recipient):
+        raise RefusedError("not for this key")
+    if sealed[:4] != b"\x67\x6b\x01\x05" or len(sealed) != 84:
+        raise RefusedError("not an exported key")
+    info = parts(
+        b"guard/gk1/export", store_id.bytes, key_id.to_bytes(5, "big"), purpose.encode(), u32(version), recipient
+    )
+    key = hpke_open(private, sealed[4:36], sealed[36:], info)
+    return key_id, purpose, version, check_commitment(store_id, key_id, purpose, version, key, commitment)
 
 
 def read_root_file(text):
@@ -311,6 +395,133 @@ def combine(first, second):
     if hashlib.sha256(public).hexdigest()[:8] != kit:
         raise RefusedError("kit")
     return private
+
+
+def token(key, store_id, column, normaliser, form, size):
+    head = parts(b"guard/token1", store_id.bytes, u32(column), normaliser.encode("ascii"), form)
+    return hmac.new(key, head, hashlib.sha256).digest()[:size]
+
+
+def form_of(normaliser, kind, value):
+    """Return the normal form of a value of a type (by its name); None when it has none."""
+    if normaliser == "exact":
+        return bytes([TYPES.index(kind)]) + EQUAL[kind](value)
+    text = str(value)
+    if normaliser.startswith("prefix:"):
+        length = int(normaliser[7:])
+        form = until_still(lambda each: fold(each)[:length].rstrip(BLANKS), text)
+    else:
+        form = {"email": fold, "phone": phone, "name": name, "last4": last4}[normaliser](text)
+    return form.encode() if form or normaliser == "email" else None
+
+
+BLANKS = "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
+    chr(code) for code in range(0x2000, 0x200B)
+)
+APOSTROPHES = [0x27, 0x60, 0xB4, 0x2B9, 0x2BB, 0x2BC, 0x2018, 0x2019, 0x201B, 0x2032, 0xFF07]
+
+
+def until_still(turn, text):
+    before = None
+    while before != text:
+        before, text = text, turn(text)
+    return text
+
+
+def fold(text):
+    def turn(each):
+        each = unicodedata.normalize("NFKC", each).casefold()
+        return unicodedata.normalize("NFKC", each).strip(BLANKS)
+
+    return until_still(turn, text)
+
+
+def last4(text):
+    return until_still(lambda each: "".join(c for c in fold(each) if unicodedata.category(c)[0] in "LN")[-4:], text)
+
+
+def name(text):
+    def letters(each):
+        out = ""
+        for c in each:
+            kind = unicodedata.category(c)
+            if ord(c) in APOSTROPHES or kind == "Cf" or 0x300 <= ord(c) <= 0x36F:
+                continue
+            out += " " if kind[0] in "PSZ" or kind == "Cc" else c
+        return out
+
+    def turn(each):
+        each = letters(unicodedata.normalize("NFKD", letters(each))).casefold()
+        return " ".join(word for word in unicodedata.normalize("NFKC", each).split(" ") if word)
+
+    return until_still(turn, text)
+
+
+def phone(text):
+    text = unicodedata.normalize("NFKC", text).casefold()
+    text = "".join(str(unicodedata.decimal(c)) if unicodedata.category(c) == "Nd" else c for c in text)
+    text = without_extension(text)
+    bare_text = re.sub(rf"\([{BLANKS}]*0[{BLANKS}]*\)", "", text)
+    digits = "".join(c for c in bare_text if c in "0123456789")
+    before = re.split("[0-9]", bare_text, maxsplit=1)[0]
+    if "+" in before:
+        return "+" + digits if digits else ""
+    if not digits.startswith("00"):
+        digits = "".join(c for c in text if c in "0123456789")
+    if not digits.startswith("00"):
+        return digits
+    return "+" + digits[2:] if digits[2:] else ""
+
+
+def without_extension(text):
+    body = text.rstrip(BLANKS)
+    number = body.rstrip("0123456789")
+    length, mark = len(body) - len(number), number.rstrip(BLANKS)
+    rest = None
+    if mark.endswith(("x", "#")) and 1 <= length <= 5:
+        rest = mark[:-1]
+    else:
+        if mark and mark[-1] in ".:=":
+            mark = mark[:-1]
+        word = next((word for word in ("extension", "extn", "ext") if mark.endswith(word)), None)
+        if word and 1 <= length <= 7:
+            rest = mark[: -len(word)].rstrip(BLANKS)
+            rest = rest[:-1] if rest.endswith((";", ",")) else rest
+    if rest is None:
+        return text
+    rest = rest.rstrip(BLANKS)
+    return rest if rest and rest[-1] in "0123456789)" else text
+
+
+def integer(value):
+    length = 1
+    while not -(1 << 8 * length - 1) <= value < 1 << 8 * length - 1:
+        length += 1
+    return value.to_bytes(length, "big", signed=True)
+
+
+def shortest(value):
+    text = format(value, "f")
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return (b"0" if text in ("-0", "") else text.encode()) if text != "0" else b"0"
+
+
+def moment(value):
+    aware = value.tzinfo is not None
+    value = value.astimezone(UTC).replace(tzinfo=None) if aware else value
+    return value.isoformat(timespec="microseconds").encode() + b"Z" * aware
+
+
+EQUAL = {
+    "text": lambda value: value.encode(),
+    "bytes": bytes,
+    "integer": integer,
+    "decimal": shortest,
+    "date": lambda value: value.isoformat().encode(),
+    "datetime": moment,
+    "boolean": lambda value: b"\x01" if value else b"\x00",
+    "float": lambda value: bytes.fromhex("7ff8000000000000") if value != value else struct.pack(">d", value or 0.0),
+}
 
 
 def digest(key, domain, data):

@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -59,6 +60,41 @@ def test_it_agrees_on_entries_nodes_checkpoints_and_anchors(made: tuple[Path, st
     assert (found["size"], found["root"], found["anchored"]) == (37, root, 21)
     assert found["entries"][36]["facts"] == {"note": 'quote " slash \\ bell \x07 é \U0001f512'}
     assert found["entries"][36]["objects"] == ["Kunde.Straße", "客户.电话"]
+
+
+def test_it_follows_the_ledger_over_a_restore(made: tuple[Path, str, str], tmp_path: Path) -> None:
+    """State of entry 37 is brought back where the anchor holds 40: the log is closed and another begun."""
+    folder, _, _ = made
+    clock = SteppedClock(datetime(2026, 1, 7, 9, tzinfo=UTC))
+    work = tmp_path / "work"
+    shutil.copytree(folder, work)
+    anchor = FolderAnchor("here", work / "anchor")
+
+    def opened() -> tuple[State, Ledger]:
+        state = State.open(f"sqlite:///{work}/state.db", clock)
+        ledger = Ledger(state, bytes(32), [anchor])
+        state.attach(ledger.append)
+        return state, ledger
+
+    state, ledger = opened()
+    event = Event("fields.verify", Ending.DONE, GUARD, RunId("ee" * 16))
+    state.write(lambda tx: None, event, event, event)
+    ledger.anchor()
+    state.close()
+    for end in ("-wal", "-shm"):
+        (work / f"state.db{end}").unlink(missing_ok=True)
+    shutil.copyfile(folder / "state.db", work / "state.db")
+    state, ledger = opened()
+    found = ledger.restart()
+    state.write(lambda tx: None, found.event(GUARD, RunId("ff" * 16)), event)
+    ledger.anchor()
+    vkey, root = ledger.vkey, ledger.inspect().root
+    state.close()
+    words = [sys.executable, "-I", str(READER), str(work / "state.db"), vkey, str(work / "anchor")]
+    read = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+    assert (read["size"], read["root"], read["anchored"]) == (39, root, 39)
+    assert read["logs"] == [[f"guard-ledger/{UUID(int=5)}", 37], [found.origin, 39]]
+    assert read["entries"][37]["counts"] == {"size": 37, "lost": 3, "ahead first": 40}
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import importlib.util
 import json
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from types import ModuleType
@@ -10,6 +10,11 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from guard.crypto.blind import normal
+from guard.crypto.plaintext import writer
 
 HERE = Path(__file__).parent
 
@@ -65,9 +70,10 @@ def test_it_refuses_a_flawed_key(case: Any) -> None:
 
 def _open(case: Any, form: str, store_id: str) -> Any:
     stored = bytes.fromhex(case["binary"]) if form == "binary" else case["text"]
-    keys = {int(key_id): bytes.fromhex(key) for key_id, key in VALUES["keys"].items()}
+    keys = {int(key_id): bytes.fromhex(key["material"]) for key_id, key in VALUES["keys"].items()}
+    tight = {int(key_id) for key_id, key in VALUES["keys"].items() if key["purpose"].endswith("/tight")}
     return reader.open_value(
-        stored, keys, UUID(store_id), case["column"], case["binding"], bytes.fromhex(case["bound"])
+        stored, keys, UUID(store_id), case["column"], case["binding"], bytes.fromhex(case["bound"]), tight
     )
 
 
@@ -86,8 +92,69 @@ def _shown(value: Any) -> Any:
             return value.hex()
         case datetime():
             return value.isoformat(timespec="microseconds").replace("+00:00", "Z")
-        case int() | date() | Decimal():
+        case Decimal():
+            return format(value, "f")
+        case int() | date():
             return str(value)
+
+
+READ: dict[str, Any] = {
+    "text": str,
+    "bytes": bytes.fromhex,
+    "integer": int,
+    "decimal": Decimal,
+    "date": date.fromisoformat,
+    "datetime": datetime.fromisoformat,
+    "boolean": bool,
+    "float": float.fromhex,
+}
+
+
+def _form(case: Any) -> bytes | None:
+    found: bytes | None = reader.form_of(case["normaliser"], case["type"], READ[case["type"]](case["value"]))
+    return found
+
+
+def test_it_gives_every_normal_form() -> None:
+    for case in VALUES["forms"]:
+        assert _form(case) == (None if case["form"] is None else bytes.fromhex(case["form"])), case
+
+
+def test_it_makes_every_token() -> None:
+    key, store_id = bytes.fromhex(VALUES["index_key"]), UUID(VALUES["store_id"])
+    for case in VALUES["tokens"]:
+        form = _form(case)
+        if form is None:
+            assert case["token"] is None
+            continue
+        token = reader.token(key, store_id, case["column"], case["normaliser"], form, case["size"])
+        assert token.hex() == case["token"], case
+
+
+WRITTEN = st.text(st.sampled_from("0123456789+()x#;, ext.nio\u00a0\u0663\uff0b-/"), max_size=24)
+
+
+@given(st.sampled_from(["email", "phone", "name", "last4", "prefix:3", "prefix:20"]), st.text() | WRITTEN)
+def test_two_readers_of_the_text_agree_on_every_form(normaliser: str, text: str) -> None:
+    """Texts that no vector thought of: the form made by guard is the one made from FORMATS alone."""
+    assert reader.form_of(normaliser, "text", text) == normal(normaliser, text)
+
+
+@given(
+    st.one_of(
+        st.text(),
+        st.binary(),
+        st.integers(),
+        st.decimals(allow_nan=False, allow_infinity=False),
+        st.dates(),
+        st.datetimes() | st.datetimes(timezones=st.just(UTC)),
+        st.booleans(),
+        st.floats(),
+    )
+)
+def test_two_readers_of_the_text_agree_on_every_exact_form(value: Any) -> None:
+    kind = writer(value, padded=False)[0].name.lower()
+    assert reader.form_of("exact", kind, value) == normal("exact", value)
 
 
 @pytest.mark.parametrize("case", VALUES["refused"], ids=name_of)
@@ -130,6 +197,29 @@ def test_it_opens_every_key_with_two_shares(pair: tuple[int, int]) -> None:
 def test_it_finds_the_tag_that_vouches_for_the_kit() -> None:
     kek, kit = bytes.fromhex(WRAPPED["keys"][0]["material"]), WRAPPED["kit"]
     assert reader.kit_tag(UUID(WRAPPED["store_id"]), kek, bytes.fromhex(kit["public"])).hex() == kit["tag"]
+
+
+def test_it_knows_a_root_again_and_what_kms_is_told() -> None:
+    store_id, kek = UUID(WRAPPED["store_id"]), WRAPPED["keys"][0]
+    assert reader.root_mark(store_id, bytes.fromhex(WRAPPED["root"])).hex() == WRAPPED["root_mark"]
+    assert reader.kms_context(store_id, kek["id"], kek["purpose"], kek["version"]) == WRAPPED["kms_context"]
+
+
+def test_it_opens_an_exported_key() -> None:
+    case = WRAPPED["exports"]
+    key_id, purpose, version, material = reader.open_export(case["document"], bytes.fromhex(case["private"]))
+    assert (key_id, purpose, version, material.hex()) == (
+        case["id"],
+        case["purpose"],
+        case["version"],
+        case["material"],
+    )
+
+
+@pytest.mark.parametrize("case", WRAPPED["exports"]["refused"], ids=name_of)
+def test_it_refuses_a_flawed_export(case: Any) -> None:
+    with pytest.raises(reader.RefusedError):
+        reader.open_export(case["document"], bytes.fromhex(case["private"]))
 
 
 def test_it_makes_the_root_of_a_passphrase() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from guard.cli.main import call
 
-STEPS = 14
+STEPS = 15
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:

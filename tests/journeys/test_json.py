@@ -14,7 +14,7 @@ LINES = (
     "backup prune", "fields plan", "fields encrypt", "fields status", "fields verify", "fields finalize",
     "keys list", "access list", "access requests", "access grant retention.run", "audit list", "audit verify",
     "audit checkpoint", "audit anchor", "retention plan", "breach status", "run heartbeat", "run --due",
-    "report build",
+    "report build", "state backup", "state migrate",
 )  # fmt: skip
 
 

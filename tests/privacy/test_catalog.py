@@ -131,7 +131,7 @@ def test_every_mistake_is_named_at_once(discovery: Discovery, policies: Path) ->
         at = "Customer.CustomerId"
         protect = "encrypt"
         [[column]]
-        at = "Invoice.Total"
+        at = "InvoiceLine.InvoiceId"
         protect = "encrypt"
         [[column]]
         at = "Gone.Away"
@@ -150,7 +150,7 @@ def test_every_mistake_is_named_at_once(discovery: Discovery, policies: Path) ->
         'anonymize: "shred" is not one of',
         '"hash" is not built yet',
         'column[2] (Customer.CustomerId): protect: "encrypt" is not possible: it is part of the primary key',
-        'column[3] (Invoice.Total): protect: "encrypt" is not possible: only texts are sealed',
+        'column[3] (InvoiceLine.InvoiceId): protect: "encrypt" is not possible: it is part of a foreign key',
         "column[4] (Gone.Away): the shop has no such column",
     ):
         assert part in text

@@ -91,7 +91,8 @@ def test_the_sample_is_shown_and_never_larger_than_said(northwind: Shop, taxonom
 MIXED = """
 CREATE TABLE kunden (kundennr INTEGER PRIMARY KEY, vorname TEXT NOT NULL, nachname TEXT NOT NULL, email TEXT UNIQUE,
   email_verified INTEGER, geburtsdatum TEXT, strasse TEXT, plz TEXT, ort TEXT, telefon TEXT NOT NULL, baujahr TEXT,
-  punkte INTEGER, kennwort_hash TEXT, passwort_hash TEXT NOT NULL, artikelcode TEXT);
+  punkte INTEGER, kennwort_hash TEXT, passwort_hash TEXT NOT NULL, artikelcode TEXT, anrufname TEXT);
+CREATE UNIQUE INDEX einmal ON kunden (nachname, strasse);
 CREATE TABLE 收货地址 (id INTEGER PRIMARY KEY, kunde INTEGER REFERENCES kunden, 收货人 TEXT,
   手机号 TEXT, 详细地址 TEXT);
 CREATE TABLE bestellungen (nr INTEGER PRIMARY KEY, kunde INTEGER REFERENCES kunden, datum TEXT, summe NUMERIC,
@@ -99,7 +100,7 @@ CREATE TABLE bestellungen (nr INTEGER PRIMARY KEY, kunde INTEGER REFERENCES kund
 CREATE TABLE protokoll (zeit TEXT, mail TEXT);
 CREATE TABLE artikel (id INTEGER PRIMARY KEY, name TEXT, beschreibung TEXT, year TEXT, code TEXT, "with.dot" TEXT);
 INSERT INTO kunden VALUES (1, 'Anna', 'Muster', 'anna@example.de', 1, '1980-02-03', 'Hauptstraße 5', '10115', 'Berlin',
-  '030 123456', '1999', 7, 'x', 'y', 'SCN-125');
+  '030 123456', '1999', 7, 'x', 'y', 'SCN-125', 'Anni');
 INSERT INTO 收货地址 VALUES (1, 1, '王伟', '13800138000', '北京市朝阳区建国路88号');
 INSERT INTO bestellungen VALUES (1, 1, '2020-01-01', 10,
   'Bitte beim Nachbarn abgeben, sonst eine Mail an anna@example.de schreiben, danke', 'neu');
@@ -132,8 +133,8 @@ def test_undecided_columns_are_findings_of_their_own(make_shop: MakeShop, taxono
 
 def test_columns_that_cannot_be_sealed_say_why(make_shop: MakeShop, taxonomy: Taxonomy) -> None:
     found = {finding.at: finding for finding in _scan(make_shop(MIXED), taxonomy).findings}
-    assert found["kunden.email"].protect == "none"
-    assert any("unique index" in why and "blind index" in why for why in found["kunden.email"].why)
+    assert found["kunden.strasse"].protect == "none"
+    assert any("the unique index einmal is not on it alone" in why for why in found["kunden.strasse"].why)
     assert any("no primary key" in why for why in found["protokoll.mail"].why)
     assert any("shared by many people" in why for why in found["kunden.plz"].why)
 
@@ -275,7 +276,7 @@ def test_types_of_postgres_are_looked_at_too(postgres_url: str, taxonomy: Taxono
     assert categories["seen"] == "date"
     assert found["visits.email"].protect == "encrypt"
     assert found["visits.address"].protect == found["visits.contact"].protect == "none"
-    assert any("only texts are sealed" in why for why in found["visits.contact"].why)
+    assert any("only texts are sealed unless you say so" in why for why in found["visits.contact"].why)
 
 
 def test_only_the_beginning_of_a_long_text_is_read(make_shop: MakeShop, taxonomy: Taxonomy) -> None:

@@ -71,7 +71,7 @@ def test_a_second_state_is_refused_and_the_first_stays(state: State, url: str, c
 def test_a_missing_file_is_named_with_the_way_to_make_one(url: str, clock: SteppedClock) -> None:
     with pytest.raises(ConfigError, match=r"no state at .*state\.db") as caught:
         State.open(url, clock)
-    assert caught.value.hint == "correct state.url in guard.toml, or bring it back: runbooks/restore.md"
+    assert caught.value.hint == "correct state.url in guard.toml, or bring it back with `guard state restore`"
 
 
 def test_a_file_that_is_no_database_is_tampered(url: str, clock: SteppedClock, tmp_path: Path) -> None:
@@ -199,7 +199,9 @@ def test_a_copy_opens_as_the_same_state(state: State, clock: SteppedClock, tmp_p
     copy.close()
 
 
-def test_the_same_calls_work_on_postgresql(postgres_url: str, clock: SteppedClock, event: Callable[..., Event]) -> None:
+def test_the_same_calls_work_on_postgresql(
+    postgres_url: str, clock: SteppedClock, event: Callable[..., Event], tmp_path: Path
+) -> None:
     made = State.create(postgres_url, clock, UUID(int=9))
     made.attach(lambda tx, events: None)
     with pytest.raises(InterlockError, match="already"):
@@ -211,8 +213,10 @@ def test_the_same_calls_work_on_postgresql(postgres_url: str, clock: SteppedCloc
     assert [run.what for run in state.open_runs()] == ["test.work"]
     with pytest.raises(GuardError), state.read() as tx:
         tx.execute(update(tables(tx)).values(value="2"))
-    with pytest.raises(ConfigError, match="not a file"):
-        state.copy_to(Path("nowhere"))
+    state.copy_to(tmp_path / "copy.db")
+    copy = State.open(f"sqlite:///{tmp_path}/copy.db", clock)
+    assert (copy.store_id, copy.meta.get("x"), copy.open_runs()) == (state.store_id, "1", state.open_runs())
+    copy.close()
     state.close()
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from guard.backup.snapshot import POLICIES
 from guard.backup.sources import Source, Uncovered
 from guard.backup.sources.files import FilesSource
 from guard.backup.sources.sqlite import SqliteSource
@@ -23,12 +24,14 @@ class Configured:
     """The shop's SQLite file; None for other databases."""
     dialect: str
     """The kind of the shop's database, in words for a person."""
-    state: Path | None
-    """guard's own SQLite file; None when state lies in PostgreSQL."""
+    state: Path | Callable[[Path], None]
+    """guard's own SQLite file; for a state in PostgreSQL, what writes such a file of it."""
     files: Sequence[str] = ()
     exclude: Sequence[str] = ()
     skip: Sequence[Path] = ()
     """Folders that are never backed up: repositories, guard's scratch."""
+    policies: Path | None = None
+    """The folder of guard's policies."""
 
 
 def sources_of(configured: Configured) -> tuple[Source, ...]:
@@ -39,6 +42,8 @@ def sources_of(configured: Configured) -> tuple[Source, ...]:
         else Uncovered(SHOP, f"a shop in {configured.dialect} is not covered by this version")
     )
     out: list[Source] = [shop, state_source(configured.state)]
+    if configured.policies is not None:
+        out.append(FilesSource(POLICIES, configured.policies))
     taken = {each.name for each in out}
     for text in configured.files:
         path = configured.home / text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -28,29 +28,40 @@ class _LockedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SqliteSource:
-    """A SQLite database in a file. It is copied to a private file (0600) that goes away at the end."""
+    """A SQLite database in a file. It is copied to a private file (0600) that goes away at the end.
+
+    `write` makes such a copy of what is no file itself; `path` then only names it.
+    """
 
     name: str
     path: Path
     kind: SourceKind = "sqlite"
+    write: Callable[[Path], None] | None = None
 
     @contextmanager
     def ready(self, temp: Path) -> Iterator[Ready]:
         """Copy it. Raises UnavailableError when the copy has no room or the database stays locked."""
-        if not self.path.is_file():
+        if self.write is None and not self.path.is_file():
             yield Ready(self.name, self.kind, why=f"{self.path} does not exist")
             return
         handle, name = tempfile.mkstemp(dir=temp, suffix=_SUFFIX)
         os.close(handle)
         copy = Path(name)
         try:
-            _copy(self.path, copy)
+            self._fill(copy)
             rows, problems = _rows(copy)
             walk = partial(_walk, self.path, copy)
             yield Ready(self.name, self.kind, walk, rows=rows, problems=problems, has_digest=True)
         finally:
             for each in (copy, Path(f"{copy}-journal"), Path(f"{copy}-wal"), Path(f"{copy}-shm")):
                 each.unlink(missing_ok=True)
+
+    def _fill(self, copy: Path) -> None:
+        if self.write is None:
+            _copy(self.path, copy)
+            return
+        copy.unlink()
+        self.write(copy)
 
 
 def remove_copies(temp: Path) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
-from guard.backup.sources import Source, Uncovered
+from guard.backup.snapshot import STATE
+from guard.backup.sources import Source
 from guard.backup.sources.sqlite import SqliteSource
 
-STATE = "state"
+FILE: Final = "state.db"
 
 
-def state_source(path: Path | None) -> Source:
-    """Return the source of state's SQLite file; without one (state in PostgreSQL) it is not covered yet."""
-    if path is None:
-        return Uncovered(STATE, "state in PostgreSQL is not covered by this version")
-    return SqliteSource(STATE, path, "state")
+def state_source(state: Path | Callable[[Path], None]) -> Source:
+    """Return the source of state: its SQLite file, or what writes such a file of a state in PostgreSQL."""
+    if isinstance(state, Path):
+        return SqliteSource(STATE, state, "state")
+    return SqliteSource(STATE, Path(FILE), "state", write=state)

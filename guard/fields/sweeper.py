@@ -1,0 +1,178 @@
+"""One range of one column, batch by batch: read, change, write and note in one transaction of the shop.
+
+A batch is changed while nothing is locked, and while the one before it is being written. Whatever ends the process, the
+next run goes on behind the last batch that was committed. Nothing here knows state: it runs in guard's own process and
+in its workers alike.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import partial
+from typing import Final
+
+from guard import faults
+from guard.canon import all_key_bytes, parse_key
+from guard.clock import Clock
+from guard.errors import BusyError
+from guard.fields.batch import Changer, Job
+from guard.fields.pace import Pace
+from guard.fields.value import MODULUS, Cell
+from guard.shop import Shop, progress
+from guard.shop.bulk import Changed, Found, New, Rewrite, Rewriter
+from guard.shop.progress import WHOLE, Batch, Bracket, Range
+from guard.shop.rows import Key
+
+_TRIES: Final = 6
+_REST: Final = timedelta(milliseconds=50)
+_NUMBER: Final = 8
+"""Bytes a number takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where a sweep works and at what pace."""
+
+    shop: Shop
+    clock: Clock
+    pace: Pace
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """One committed batch."""
+
+    last: Key
+    rows: int
+    left: int
+    """Rows that nothing can be done about: without a person, without a token, shredded."""
+    took: timedelta
+    """How long its transaction was."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A batch that was read and changed, and waits to be written."""
+
+    found: Found
+    new: Sequence[New | None]
+    digests: Sequence[int] | None
+    volume: int
+    """Bytes of its values."""
+    is_whole: bool
+    """Whether it has as many rows as were asked for."""
+
+
+class Sweeper:
+    """Works through ranges of a job as one bracket."""
+
+    def __init__(self, site: Site, job: Job, cell: Cell, bracket: Bracket) -> None:
+        self._site = site
+        self._bracket = bracket
+        self._size = site.pace.start
+        self._number = 0
+        self._change = Changer(job, cell)
+        self._job = Rewrite(job.table, job.column, job.sets, job.key, job.due, self._change, job.path, job.person)
+
+    def sweep(self, part: Range = WHOLE) -> Iterator[Done]:
+        """Change what is due in `part` and yield what each batch did, after it was committed.
+
+        Raises BusyError when rows stay locked, TamperedError when a value does not open.
+        """
+        rewriter = Rewriter(self._site.shop, self._job, parse_key(part.upto) if part.upto is not None else None)
+        after = parse_key(part.after) if part.after is not None else None
+        with _ahead(self._site.shop) as ahead:
+            size, tries = self._size, 0
+            waiting = ahead(self._prepare, rewriter, after, size)
+            while (ready := waiting()) is not None:
+                waiting = ahead(self._prepare, rewriter, ready.found.keys[-1], self._size)
+                try:
+                    done = self._commit(rewriter, ready, size)
+                except BusyError:  # another writer is in the way: again, with fewer rows each time
+                    tries += 1
+                    if tries == _TRIES:
+                        raise
+                    self._site.clock.sleep(_REST * 2**tries)
+                    waiting = ahead(self._prepare, rewriter, after, max(1, size >> tries))
+                    continue
+                after, size, tries = done.last, self._size, 0
+                yield done
+
+    def _prepare(self, rewriter: Rewriter, after: Key | None, size: int) -> _Ready | None:
+        with self._site.shop.read() as connection:
+            found = rewriter.read(connection, after, size)
+        if found is None:
+            return None
+        is_whole = len(found.keys) == size
+        found, volume = _within(found, self._site.pace.size)
+        new = self._change(found.keys, found.rows)
+        return _Ready(found, new, self._change.digests, volume, is_whole)
+
+    def _commit(self, rewriter: Rewriter, ready: _Ready, size: int) -> Done:
+        clock, found = self._site.clock, ready.found
+        began = clock.now()
+        changed = self._write(rewriter, ready)
+        took = clock.now() - began
+        if ready.is_whole and size == self._size:  # the last of a range says little, and one of a retry
+            self._size = self._site.pace.next(size, took, ready.volume // len(found.keys))
+        return Done(found.keys[-1], changed.rows, len(changed.left), took)
+
+    def _write(self, rewriter: Rewriter, ready: _Ready) -> Changed:
+        found = ready.found
+        if not any(ready.new):
+            return Changed(found.keys, left=frozenset(range(len(ready.new))))
+        with self._site.shop.begin() as connection:
+            changed = rewriter.write(connection, found, ready.new)
+            faults.point("fields.batch.written")
+            first, last = all_key_bytes((found.keys[0], found.keys[-1]))
+            batch = Batch(first, last, changed.rows, _digest(ready, changed))
+            progress.note(self._site.shop, connection, self._bracket, self._number + 1, batch)
+            faults.point("fields.batch.noted")
+        self._number += 1
+        faults.point("fields.batch.committed")
+        return changed
+
+
+def _digest(ready: _Ready, changed: Changed) -> int | None:
+    """Return the sum of the digests of what was written; those of rows left alone are 0."""
+    if ready.digests is None:
+        return None
+    return (sum(ready.digests) - sum(ready.digests[place] for place in changed.missed)) % MODULUS
+
+
+Prepare = Callable[[Rewriter, Key | None, int], _Ready | None]
+Ahead = Callable[[Prepare, Rewriter, Key | None, int], Callable[[], _Ready | None]]
+
+
+@contextlib.contextmanager
+def _ahead(shop: Shop) -> Iterator[Ahead]:
+    """Give what prepares a batch in the background, and is then called for it.
+
+    The server works meanwhile; SQLite works in this process, and the two would wait for each other at every row.
+    """
+    if shop.dialect == "sqlite":
+        yield partial
+        return
+    with ThreadPoolExecutor(1, "guard-ahead") as thread:
+        yield lambda work, *args: thread.submit(work, *args).result
+
+
+def _within(found: Found, size: int) -> tuple[Found, int]:
+    """Return as many of the rows as fit into `size` bytes, one at least, and how many bytes they have."""
+    values = [row[0] for row in found.rows]
+    if {type(value) for value in values} <= {str, bytes}:
+        sizes = list(map(len, values))
+    else:
+        sizes = [len(value) if isinstance(value, str | bytes) else _NUMBER for value in values]
+    if (total := sum(sizes)) <= size:
+        return found, total
+    rows = total = 0
+    for each in sizes:
+        if rows and total + each > size:
+            break
+        rows, total = rows + 1, total + each
+    return replace(found, keys=found.keys[:rows], rows=found.rows[:rows], held=found.held[:rows]), total
