@@ -164,8 +164,7 @@ class Vault:
             self._discard()
             epoch, data = self._numbered(parent)
             faults.point("vault.epoch.numbered")
-            spread = self._spread(epoch, data)
-            return self._keep(replace(spread, ready_at=self._state.clock.now()))
+            return self._keep(replace(self._spread(epoch, data), ready_at=self._state.clock.now()))
 
     def close(self, tx: Tx, epoch: Epoch) -> None:
         """Note that nobody living needs an epoch any more, and that a verified backup of state says so too."""
@@ -248,9 +247,8 @@ class Vault:
             name = month(now)
             version = 1 + sum(each.name == name for each in self._epochs.list(tx))
             key = Key(store.take_id(tx), f"epoch/{name}", version, material)
-            committed = wrap.commitment(self._state.store_id, key)
-            mirrors = {mirror.name: None for mirror in self.mirrors}
-            epoch = Epoch(key.id, name, version, parent.id, committed, now, mirrors=mirrors)
+            there, proof = dict.fromkeys(each.name for each in self.mirrors), wrap.commitment(self._state.store_id, key)
+            epoch = Epoch(key.id, name, version, parent.id, proof, now, mirrors=there)
             self._epochs.add(tx, epoch)
             return epoch, self._objects.write(epoch, key, parent)
 

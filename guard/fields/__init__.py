@@ -103,9 +103,7 @@ class Fields:
         sight = Sight(self.shop, self.catalog, records, self.clock, self.outside, left, searched, keys.cell)
         return seal_plan(sight, columns, self._missing())
 
-    def encrypt(
-        self, plan: SealPlan, run: RunId, progress: Progress = silent, workers: int = 1
-    ) -> tuple[Swept, ...]:
+    def encrypt(self, plan: SealPlan, run: RunId, progress: Progress = silent, workers: int = 1) -> tuple[Swept, ...]:
         """Seal what `plan` says, and re-key what is left of a rotation; goes on where an interrupted run stopped.
 
         `workers` processes share each column.

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from guard.shop.connect import Shop
     from guard.shop.rows import Key
 
+
 class Writer:
     """Writes rows that still hold what they held, byte for byte."""
 

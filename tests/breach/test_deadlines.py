@@ -15,7 +15,9 @@ from guard.config.breach import BreachPolicy, BreachRule
 AWARE = datetime(2026, 1, 5, 9, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")
 HOUR = timedelta(hours=1)
-moments = st.datetimes(datetime(2020, 1, 1), datetime(2035, 1, 1), timezones=st.sampled_from([UTC, BERLIN]))  # noqa: DTZ001  # hypothesis adds the zone
+moments = st.datetimes(
+    datetime(2020, 1, 1), datetime(2035, 1, 1), timezones=st.sampled_from([UTC, BERLIN])
+)  # hypothesis adds the zone
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from guard.crypto.wrap import Key
 
 STORE = UUID("0d8f2b34-6f0e-4c55-8a11-7a5d9e2c3b41")
 KEY = Key(10, "index/17/email", 1, bytes(range(32)))
-NAIVE = datetime(2026, 1, 5, 9)  # noqa: DTZ001  # shops store times without an offset
+NAIVE = datetime(2026, 1, 5, 9)  # shops store times without an offset
 
 TEXTS = ("email", "phone", "name", "last4", "prefix:3", "prefix:20")
 TRICKY = st.text(st.sampled_from("aA ß'´\u0301\u0345İıŉΣς\u200d\u00a0\u3000-.ｶﾞ\u1100\u1161ﬃ\u1e9e\u0390(0)+09x#;ext"))

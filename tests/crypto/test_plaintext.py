@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from guard.crypto import plaintext
 from guard.crypto.plaintext import Kind
 
-NAIVE = datetime(2026, 1, 5, 9)  # noqa: DTZ001  # shops store times without an offset
+NAIVE = datetime(2026, 1, 5, 9)  # shops store times without an offset
 
 VALUES = {
     Kind.TEXT: st.text(),

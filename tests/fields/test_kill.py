@@ -5,7 +5,7 @@ A run's bracket says afterwards exactly how many rows it had changed.
 
 import itertools
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,7 @@ class Killed:
             self._close()
             seen += self.faults.passed(lambda work=work, run=run: work(run))
             self._close()
-            if len(seen) and not fields.records()[0].stage.value == "plain":
+            if len(seen) and fields.records()[0].stage.value != "plain":
                 self.rotate("column/1")
         return set(seen)
 
@@ -123,8 +123,8 @@ class Killed:
 
 
 @pytest.fixture
-def killed(make, url: str, fault_points: Any, rotate: Callable[[str], int]) -> Iterator[Killed]:
-    yield Killed(make(url, "customer.born", size=20), fault_points, rotate)
+def killed(make, url: str, fault_points: Any, rotate: Callable[[str], int]) -> Killed:
+    return Killed(make(url, "customer.born", size=20), fault_points, rotate)
 
 
 def test_every_point_is_passed(killed: Killed) -> None:

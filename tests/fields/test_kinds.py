@@ -52,7 +52,9 @@ KINDS = ["text", "integer", "decimal", "date", "datetime", "boolean"]
         (Spelling("text"), "17", "17"),
     ],
 )
-def test_a_text_is_taken_for_a_value_only_when_that_is_the_same_text_again(how: Spelling, text: str, value: Any) -> None:
+def test_a_text_is_taken_for_a_value_only_when_that_is_the_same_text_again(
+    how: Spelling, text: str, value: Any
+) -> None:
     [found] = how.typed([text])
     assert (type(found), found) == (type(value), value)
     assert list(how.plain([found])) == [text]
@@ -64,9 +66,7 @@ def test_no_text_is_changed_on_the_way_there_and_back(kind: str, text: str) -> N
     assert list(how.plain(how.typed([text]))) == [text]
 
 
-@given(
-    st.integers() | st.decimals(allow_nan=False, allow_infinity=False) | st.dates() | st.datetimes() | st.booleans()
-)
+@given(st.integers() | st.decimals(allow_nan=False, allow_infinity=False) | st.dates() | st.datetimes() | st.booleans())
 def test_values_of_the_shops_code_are_written_as_the_database_writes_them(value: Any) -> None:
     kind = {int: "integer", Decimal: "decimal", date: "date", datetime: "datetime", bool: "boolean"}[type(value)]
     for how in (Spelling(kind), spelling_of("mysql", kind, "datetime(6) NOT NULL")):
@@ -118,7 +118,7 @@ def test_what_a_column_holds_is_told_by_its_type(dialect: str, type_: str, sort:
 
 # On the databases themselves ------------------------------------------------------------------------------------------
 
-NOTE = "Zoë's \\ \"note\""
+NOTE = 'Zoë\'s \\ "note"'
 POSTGRES_TABLE = """
 CREATE TABLE person (id integer PRIMARY KEY, n bigint, price numeric(9,3), born date, seen timestamp(3), at timestamptz,
   vip boolean, photo bytea, name varchar(40) NOT NULL, code char(6), ratio double precision, token uuid, extra jsonb)
@@ -132,16 +132,16 @@ POSTGRES_ROWS = [
     (3, *[None] * 7, "only a name", *[None] * 4),
 ]  # fmt: skip
 POSTGRES_TYPES = {
-    "n": int, "price": Decimal, "born": date, "seen": datetime, "at": datetime, "vip": bool, "photo": bytes, "name": str,
-    "code": str, "ratio": str, "token": str, "extra": str,
+    "n": int, "price": Decimal, "born": date, "seen": datetime, "at": datetime, "vip": bool, "photo": bytes,
+    "name": str, "code": str, "ratio": str, "token": str, "extra": str,
 }  # fmt: skip
 MARIADB_TABLE = """
 CREATE TABLE person (id integer PRIMARY KEY, n bigint, price decimal(9,3), born date, seen datetime(3), vip tinyint(1),
   photo varbinary(30), name varchar(40) NOT NULL, code char(6), ratio double, kind enum('a', 'b'), big mediumtext)
 """
 MARIADB_ROWS = [
-    (1, -7, Decimal("12.500"), date(1980, 2, 29), datetime(2026, 1, 5, 9, 0, 0, 120_000), 1, b"\x00\xff", NOTE, "ab", 0.1,
-     "a", "x" * 70_000),
+    (1, -7, Decimal("12.500"), date(1980, 2, 29), datetime(2026, 1, 5, 9, 0, 0, 120_000), 1, b"\x00\xff", NOTE, "ab",
+     0.1, "a", "x" * 70_000),
     (2, 2**62, Decimal("-0.001"), date(9999, 12, 31), datetime(1, 1, 1), 0, b"", "", "", 1e300, "b", ""),
     (3, *[None] * 6, "only a name", *[None] * 4),
 ]  # fmt: skip
@@ -149,7 +149,9 @@ MARIADB_TYPES = {
     "n": int, "price": Decimal, "born": date, "seen": datetime, "vip": bool, "photo": bytes, "name": str, "code": str,
     "ratio": str, "kind": str, "big": str,
 }  # fmt: skip
-SQLITE_TABLE = "CREATE TABLE person (id INTEGER PRIMARY KEY, n INTEGER, price REAL, born DATE, photo BLOB, name TEXT, any)"
+SQLITE_TABLE = (
+    "CREATE TABLE person (id INTEGER PRIMARY KEY, n INTEGER, price REAL, born DATE, photo BLOB, name TEXT, any)"
+)
 SQLITE_ROWS = [
     (1, -7, 12.5, "1980-02-29", b"\x00\xff", NOTE, 1),
     (2, 2**62, -0.0, "", b"", "", 1.5),
@@ -223,12 +225,12 @@ def test_a_value_written_for_a_typed_column_comes_back_typed(
     assert write((1,), date(1980, 2, 1)) == date(1980, 2, 1), "it is not sealed yet"
     bench.seal()
     write, read = bench.fields.sealer("person.born"), bench.fields.opener("person.born")
-    for given, found in ((date(1980, 2, 1), date(1980, 2, 1)), ("1980-02-01", date(1980, 2, 1)), ("gone", "gone")):
-        assert read((1,), write((1,), given)) == found
+    for value, found in ((date(1980, 2, 1), date(1980, 2, 1)), ("1980-02-01", date(1980, 2, 1)), ("gone", "gone")):
+        assert read((1,), write((1,), value)) == found
     assert write((1,), None) is None
     stored = write((1,), date(1980, 2, 1))
     bench.sql(f"UPDATE person SET born = '{stored}' WHERE id = 1")
     bench.unseal()
     changed = bench.rows()["person"][0]
-    assert changed[3 if name == "mariadb" else 3] == date(1980, 2, 1)
+    assert changed[3] == date(1980, 2, 1)
     assert bench.rows()["person"][1:] == before["person"][1:]

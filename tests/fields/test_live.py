@@ -21,7 +21,7 @@ ROWS = 400
 SLOW, FULL = 5_000, 25_000
 """Updates of each writer; the full count makes 100,000 in all."""
 
-WRITER = '''
+WRITER = """
 import random, sys
 url, kind, updates, seed, rows = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:6])
 choose = random.Random(seed)
@@ -57,7 +57,7 @@ for number in range(updates):
         except Exception as error:
             if not error.args or error.args[0] not in again:
                 raise
-'''
+"""
 
 
 @pytest.fixture(params=["sqlite", "postgres", "mariadb"])

@@ -1,4 +1,4 @@
-"""Columns sealed for each person: along the catalog's path, by one process or several, and what becomes of the others."""
+"""Columns sealed for each person: along the catalog's path, by one process or several; what becomes of the others."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -48,11 +48,10 @@ def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shop]:
     with shop.begin() as connection:
         connection.exec_driver_sql(f"CREATE TABLE customer (id integer PRIMARY KEY, mail varchar(60){exact})")
         connection.exec_driver_sql(
-            "CREATE TABLE orders (id integer PRIMARY KEY, customer integer, FOREIGN KEY (customer) REFERENCES customer (id))"
+            "CREATE TABLE orders (id integer PRIMARY KEY, customer integer,"
+            " FOREIGN KEY (customer) REFERENCES customer (id))"
         )
-        connection.exec_driver_sql(
-            f"CREATE TABLE note (id integer PRIMARY KEY, o integer, text varchar(90){exact})"
-        )
+        connection.exec_driver_sql(f"CREATE TABLE note (id integer PRIMARY KEY, o integer, text varchar(90){exact})")
         for number in range(1, CUSTOMERS + 1):
             connection.exec_driver_sql(f"INSERT INTO customer VALUES ({number}, 'c{number}@example.org')")
         for number in range(1, ORDERS + 1):

@@ -286,7 +286,7 @@ def test_a_writer_in_the_way_is_waited_for_with_smaller_batches(chinook, chinook
     class Waiting(SteppedClock):
         def sleep(self, span: timedelta) -> None:
             super().sleep(span)
-            if other.in_transaction and self.now() - clock.now() > timedelta(milliseconds=250):  # the third wait
+            if other.in_transaction and self.now() - clock.now() > timedelta(milliseconds=500):  # the third wait
                 other.execute("COMMIT")
 
     def block(what: str, done: int, total: int | None = None) -> None:

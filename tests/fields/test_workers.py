@@ -162,7 +162,9 @@ def test_a_worker_that_dies_is_named_and_loses_nothing(bench) -> None:
 
 def test_what_a_worker_raises_is_raised_here_with_its_hint(bench) -> None:
     seal(bench, RUN)
-    bench.sql("UPDATE customer SET mail = (SELECT m FROM (SELECT mail AS m FROM customer WHERE id = 9) x) WHERE id = 500")
+    bench.sql(
+        "UPDATE customer SET mail = (SELECT m FROM (SELECT mail AS m FROM customer WHERE id = 9) x) WHERE id = 500"
+    )
     with pytest.raises(TamperedError, match=r"customer\.mail: a sealed value of column 1 was changed, moved") as caught:
         bench.fields.decrypt(["customer.mail"], NEXT, workers=2)
     assert caught.value.hint == "guard fields verify says which rows; restore them first"

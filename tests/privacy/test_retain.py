@@ -8,7 +8,9 @@ from guard.config.retention import Limit
 from guard.config.span import Span
 from guard.privacy.retain import due, ends, latest, moment, over_limit
 
-TIMES = st.datetimes(datetime(1971, 1, 1), datetime(2080, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001  # databases keep times without a zone
+TIMES = st.datetimes(
+    datetime(1971, 1, 1), datetime(2080, 12, 31), timezones=st.just(UTC)
+)  # databases keep times without a zone
 SPANS = st.builds(
     Span,
     st.integers(0, 240),
@@ -70,7 +72,7 @@ def test_terms_are_calendar_terms(since: str, keep: str, count: str, end: str) -
         (1230768000.0, "2009-01-01"),
         (1230768000000, "2009-01-01"),
         (date(2009, 1, 1), "2009-01-01"),
-        (datetime(2009, 1, 1, 10), "2009-01-01T10:00:00"),  # noqa: DTZ001  # databases keep times without a zone
+        (datetime(2009, 1, 1, 10), "2009-01-01T10:00:00"),  # databases keep times without a zone
     ],
     ids=repr,
 )
@@ -119,7 +121,9 @@ def test_more_rows_are_never_less_suspicious(rows: int, table: int, before: list
 
 
 @pytest.mark.parametrize("count", ["date", "year end"])
-@pytest.mark.parametrize("value", ["9999-12-31", 99991231, datetime(9999, 12, 31)])  # noqa: DTZ001  # databases keep times without a zone
+@pytest.mark.parametrize(
+    "value", ["9999-12-31", 99991231, datetime(9999, 12, 31)]
+)  # databases keep times without a zone
 def test_a_date_that_says_never_is_never_due(value: object, count: str) -> None:
     since = moment(value)
     assert since is not None

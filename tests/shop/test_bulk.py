@@ -21,8 +21,8 @@ from guard.shop.rows import Key, cut
 MARK = Beginning(frozenset({"g1."}), frozenset({b"g1"}))
 PLAIN, SEALED = Due(unless=MARK), Due(begins=MARK)
 ODD = [
-    "", " ", "a", "A", "a ", "it's", 'say "yes"', "back\\slash", "{a,b}", "NULL", "null", "line\nbreak", "tab\t", "%s %d",
-    ":name", "Zoë Müller", "李小龍", "🙂", "\x1a", "g1", "G1.x", "g1:", "X'41'",
+    "", " ", "a", "A", "a ", "it's", 'say "yes"', "back\\slash", "{a,b}", "NULL", "null", "line\nbreak", "tab\t",
+    "%s %d", ":name", "Zoë Müller", "李小龍", "🙂", "\x1a", "g1", "G1.x", "g1:", "X'41'",
 ]  # fmt: skip
 """What has been taken for something else by one database or driver."""
 
@@ -133,7 +133,9 @@ def test_no_value_is_taken_for_another(here: Here, held: str) -> None:
 
     [changed] = sweep(here, job_of(here, seal), 100)
     assert (changed.keys, changed.missed) == (tuple((number,) for number in due), frozenset())
-    assert here.ask("SELECT mail FROM people ORDER BY id") == [fresh[number] if number in due else b"g1" for number in fresh]
+    assert here.ask("SELECT mail FROM people ORDER BY id") == [
+        fresh[number] if number in due else b"g1" for number in fresh
+    ]
     back = job_of(here, lambda keys, rows: [(values[key[0]],) for key in keys], SEALED)
     [changed] = sweep(here, back, 100)
     assert (changed.rows, changed.missed) == (len(values), frozenset())
@@ -238,7 +240,9 @@ def test_a_number_is_told_from_one_that_equals_it(people: Here) -> None:
 
 def test_several_columns_are_set_at_once_and_rows_can_be_left_alone(people: Here) -> None:
     def change(keys: Sequence[Key], rows: Sequence[tuple[Any, ...]]) -> list[New | None]:
-        return [None if key[0] % 3 == 0 else (f"g1.{row[0]}", bytes([key[0]])) for key, row in zip(keys, rows, strict=True)]
+        return [
+            None if key[0] % 3 == 0 else (f"g1.{row[0]}", bytes([key[0]])) for key, row in zip(keys, rows, strict=True)
+        ]
 
     changed = sweep(people, replace(job_of(people, change), sets=("mail", "token")), 30)
     assert sum(each.rows for each in changed) == 45 - 15
@@ -251,7 +255,8 @@ def test_several_columns_are_set_at_once_and_rows_can_be_left_alone(people: Here
 
 def test_what_is_due_is_told_by_how_it_begins(people: Here) -> None:
     people.sql(
-        "UPDATE people SET mail = 'g1.AAAAAAAAAA' WHERE id <= 3", "UPDATE people SET mail = 'g1.aaaaaaaaaa' WHERE id = 4"
+        "UPDATE people SET mail = 'g1.AAAAAAAAAA' WHERE id <= 3",
+        "UPDATE people SET mail = 'g1.aaaaaaaaaa' WHERE id = 4",
     )
     current = Beginning(frozenset({"g1.AAAAAAAAAA", "g1.AAAAAAAAAB"}), frozenset({b"g1\x02\x00\x00\x00\x00\x00\x01"}))
     table = people.shop.table("people")
@@ -341,7 +346,8 @@ def test_a_table_is_cut_into_ranges_that_hold_every_row_once(people: Here) -> No
             cuts = cut(people.shop, connection, table, ("id",), parts)
         assert len(cuts) == (parts - 1 if parts < 200 else 50)
         seen: list[Key] = []
-        for after, upto in zip((None, *cuts), (*cuts, None), strict=True):
+        for behind, upto in zip((None, *cuts), (*cuts, None), strict=True):
+            after = behind
             reader = Reader(people.shop, Look(table, "mail", ("id",), upto=upto))
             with people.shop.read() as connection:
                 while (found := reader.read(connection, after, 6)) is not None:
@@ -382,7 +388,10 @@ def test_text_that_is_not_utf8_is_told(tmp_path: Path) -> None:
     connection.close()
     shop = Shop.connect(f"sqlite:///{tmp_path}/shop.db")
     job = job_of(Here(shop, shop))
-    with pytest.raises(GuardError, match=r"people\.mail holds a text that is not UTF-8") as caught, shop.read() as reader:
+    with (
+        pytest.raises(GuardError, match=r"people\.mail holds a text that is not UTF-8") as caught,
+        shop.read() as reader,
+    ):
         Rewriter(shop, job).read(reader, None, 10)
     assert "AB" not in f"{caught.value} {caught.value.hint}"
     shop.close()
