@@ -168,7 +168,7 @@ def _catalog(app: App) -> Iterator[Line]:
 def _fields(app: App) -> Iterator[Line]:
     columns = app.fields.status()
     plain = [each.at for each in columns if each.state == "plain"]
-    half = [each.at for each in columns if each.state in {"sealing", "opening"}]
+    half = [each.at for each in columns if each.state in {"indexing", "sealing", "opening"}]
     loose = [each.at for each in columns if each.state == "sealed"]
     if plain:
         yield Line(Light.RED, "fields", f"{len(plain)} columns in clear: {_some(plain)}", "guard fields encrypt")

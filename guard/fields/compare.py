@@ -48,10 +48,8 @@ class Comparator(types.TypeDecorator.Comparator[Any]):
             raise refused(type_.at, _named(op))
         return _equal(type_, self.expr, op, other[0])
 
-    def reverse_operate(self, op: OperatorType, other: Any, **kwargs: Any) -> sa.ColumnElement[Any]:
-        """Return the condition of `op` with the column on its right."""
-        if op in _SAME:
-            return self.operate(op, other, **kwargs)
+    def reverse_operate(self, op: OperatorType, other: Any, **kwargs: Any) -> sa.ColumnElement[Any]:  # noqa: ARG002  # SQLAlchemy's
+        """Raise SealedColumnError: what stands before a column is calculated with it."""
         type_: Any = self.type
         raise refused(type_.at, _named(op))
 

@@ -48,8 +48,9 @@ def heads(shop: Shop, connection: Connection, table: Table, name: str) -> dict[i
 
 
 def longest(shop: Shop, connection: Connection, table: Table, name: str) -> int:
-    """Return the bytes of the longest value, sealed or not; 0 when there is none."""
-    query = sa.select(sa.func.max(_size(shop, table, name))).select_from(shop.clause(table))
+    """Return the bytes of the longest value in plain; 0 when there is none."""
+    size = sa.case((begin(shop, table, name, MARK), 0), else_=_size(shop, table, name))
+    query = sa.select(sa.func.max(size)).select_from(shop.clause(table))
     return int(connection.execute(query).scalar() or 0)
 
 

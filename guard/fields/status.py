@@ -13,7 +13,7 @@ class ColumnStatus:
     at: str
     id: int
     state: str
-    """plain, sealing (under way or interrupted), sealed, strict (finished), opening (being decrypted)."""
+    """plain, indexing (being prepared), sealing, sealed, strict (finished), opening (being decrypted)."""
     rows: int | None
     sealed: int | None
     plain: int | None

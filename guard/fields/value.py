@@ -157,10 +157,10 @@ class Cell:
 
     def open_one(self, bound: bytes, stored: object) -> Any:
         """Return one value; the same as `open_each` for it, without what only pays for many."""
-        try:
-            if isinstance(stored, str) and self._opens_texts:
-                return self._opener.open(from_text(stored), bound)
+        if not (isinstance(stored, str) and self._opens_texts):
             return self.open_each((bound,), (stored,))[0]
+        try:
+            return self._opener.open(from_text(stored), bound)
         except TamperedError as error:
             raise TamperedError(f"{self.at}: {error}", hint=error.hint or _HINT) from None
 
@@ -196,16 +196,16 @@ class Cell:
 
     def digests(self, rows: Sequence[bytes], values: Sequence[Any]) -> list[int]:
         """Return the digest of each value in its row."""
-        started, heads = self._digest.copy, _Heads(self._column)
-        macs = []
-        kind, tag = type(None), b""
+        started, macs = self._digest.copy, []
+        kind, size, around = type(None), -1, _Around(b"", 0, 0)
         write: Callable[[Any], bytes] = bytes
         for row, value in zip(rows, values, strict=True):
-            if type(value) is not kind:
+            if type(value) is not kind or len(row) != size:  # rare in a column
+                kind, size = type(value), len(row)
                 number, write = plaintext.writer(value, padded=False)
-                kind, tag = type(value), bytes([number])
-            body = tag + write(value)
-            before, between = heads[len(row), len(body)]
+                around = _Around(self._column, size, number)
+            body = write(value)
+            before, between = around[len(body)]
             mac = started()
             mac.update(before + row + between + body)
             macs.append(mac.finalize())
@@ -219,17 +219,17 @@ class Cell:
         raise TamperedError(f"a sealed value lies there as {type(stored).__name__}")
 
 
-class _Heads(dict[tuple[int, int], tuple[bytes, bytes]]):
-    """What stands before the row and before the value in the bytes of a digest, by the lengths of both."""
+class _Around(dict[int, tuple[bytes, bytes]]):
+    """What stands before the row and before the value in the bytes of a digest, by the length of the value."""
 
-    def __init__(self, column: bytes) -> None:
+    def __init__(self, column: bytes, row: int, kind: int) -> None:
         super().__init__()
-        self._column = column
+        self._column, self._row, self._kind = column, row, kind
 
-    def __missing__(self, sizes: tuple[int, int]) -> tuple[bytes, bytes]:
-        row, body = map(_u32, sizes)
-        inner = len(self._column) + sum(sizes) + len(row) + len(body)
-        return self.setdefault(sizes, (_u32(inner) + self._column + row, body))
+    def __missing__(self, size: int) -> tuple[bytes, bytes]:
+        before, between = self._column + _u32(self._row), _u32(size + 1) + bytes([self._kind])
+        inner = len(before) + self._row + len(between) + size
+        return self.setdefault(size, (_u32(inner) + before, between))
 
 
 def heads(spec: CellSpec) -> Beginning:

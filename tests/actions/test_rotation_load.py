@@ -33,7 +33,6 @@ from tests.actions.test_keys import CATALOG
 
 CLOCK = SystemClock()
 WRITERS = 2
-SERVICE = '\n[service.shop]\nroutine = ["fields.*"]\n'
 
 
 class Shop:
@@ -53,8 +52,6 @@ class Shop:
         self.codes, self.config = list(made.recovery_codes), made.config
         made.app.close()
         self.children: list[int] = []
-        access = self.home / "policies/access.toml"
-        access.write_text(access.read_text() + SERVICE)
         (self.home / "catalog.toml").write_text(CATALOG)
         self.perform(ACCEPT, source=str(self.home / "catalog.toml"))
         self.perform(INIT)

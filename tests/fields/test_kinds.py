@@ -196,6 +196,10 @@ def test_all_types_are_sealed_read_and_given_back(
     assert {each.left for each in swept} == {0}
     assert all(check.same and not check.plain for check in bench.fields.verify())
     sealed = bench.fields.shop.table("person")
+    told = bench.fields.declared({"person": sealed})["person"].columns
+    assert [(column.sort, column.length) for column in told] == [
+        (column.sort, column.length) for column in schema.columns
+    ], "what the shop declared, not what guard made of it"
     names = [column.name for column in sealed.columns]
     for row in bench.rows()["person"]:
         for at, stored in zip(names, row, strict=True):

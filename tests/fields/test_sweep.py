@@ -353,10 +353,12 @@ def test_any_text_under_any_key_comes_back(small: Callable, rows: dict[str, str 
 def test_the_pace_keeps_transactions_between_its_bounds() -> None:
     pace = Pace()
     assert pace.next(1000, timedelta(milliseconds=20)) == 2000
-    assert pace.next(1000, timedelta(milliseconds=70)) == 1000
+    assert pace.next(1000, timedelta(milliseconds=45)) == 1000
     assert pace.next(1000, timedelta(milliseconds=170)) == 500
     assert pace.next(8000, timedelta()) == 8000
     assert pace.next(100, timedelta(seconds=9)) == 100
+    assert pace.next(1000, timedelta(milliseconds=20), each=2000) == 1048, "2 MiB of values"
+    assert pace.next(1000, timedelta(milliseconds=20), each=10 << 20) == 1
 
 
 def test_a_column_whose_type_cannot_be_changed_after_all_gets_out_again(chinook_pg) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from guard.clock import SteppedClock, SystemClock
-from guard.errors import TamperedError
+from guard.errors import ConfigError, TamperedError
 
 EXAMPLE = Path(__file__).parents[2] / "docs/example"
 DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql"}
@@ -211,10 +211,20 @@ def test_its_command_line_works(
         connection.exec_driver_sql(
             "INSERT INTO customer (email, name, password, newsletter) VALUES ('a@b.org', 'A B', 'x', 0)"
         )
+        connection.exec_driver_sql(
+            "CREATE TABLE parcel (id INTEGER PRIMARY KEY, purchase_id INT REFERENCES purchase, note TEXT)"
+        )
     engine.dispose()
     desk = make_desk(url)
     desk.run("data", "scan")
-    desk.guard("data accept --yes")
+    desk.run("data", "accept", "--yes")
+    shop.keys.check()
+    person = shop.keys._given.person  # whose a row is, as far as the shop's code can follow
+    assert (person("customer.email"), person("purchase.street")) == (("id",), ("customer_id",))
+    with pytest.raises(ConfigError, match=r"parcel\.note: its person is 2 tables away"):
+        person("parcel.note")
+    with pytest.raises(ConfigError, match="not in the catalog"):
+        person("parcel.weight")
     monkeypatch.setattr("builtins.input", lambda _: "secret")
     shop.main(url, ["register", "anna@example.org", "Anna"])
     shop.main(url, ["orders", "anna@example.org"])

@@ -391,6 +391,31 @@ def test_values_in_sealed_columns_are_opened_and_sealed_again(house: House) -> N
     assert house.retention.plan().rows == 0
 
 
+def test_what_a_value_was_searched_by_goes_with_it(house: House) -> None:
+    """The old token would still find the row by the address it no longer holds; a value that stays keeps its own."""
+    with house.shop.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE customers ADD COLUMN email__guard1 BLOB")
+        connection.exec_driver_sql("UPDATE customers SET email__guard1 = 'token of ' || email")
+        connection.exec_driver_sql(
+            "UPDATE customers SET email = 'anon-00000000@anon.invalid', email__guard1 = 'kept' WHERE id = 3"
+        )
+    house.shop.forget()
+
+    def tokens(at: str) -> plan_module.Beside:
+        if at != "customers.email":
+            return (), lambda _: ()
+        return ("email__guard1",), lambda value: (None if value is None else f"token of {value}",)
+
+    house.seals = replace(PLAIN, tokens=tokens)
+    before = dict(house.rows("SELECT id, email__guard1 FROM customers"))
+    house.run(house.rules(CUSTOMERS).retention.plan())
+    after = {row[0]: row[1:] for row in house.rows("SELECT id, email, email__guard1 FROM customers")}
+    assert after[2][0].endswith("@anon.invalid")
+    assert after[2][1] == f"token of {after[2][0]}"
+    del before[2], after[2]
+    assert {number: token for number, (_, token) in after.items()} == before
+
+
 def test_key_parts_come_in_the_order_the_column_was_bound_in(
     make_shop: MakeShop, tmp_path: Path, state: State, clock: SteppedClock
 ) -> None:

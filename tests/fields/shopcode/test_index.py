@@ -238,6 +238,35 @@ def test_what_an_interrupted_removal_left_is_swept_out(kiosk: Kiosk) -> None:
     whole(kiosk, models)
 
 
+def test_what_slips_in_before_the_fence_is_refused_in_words(kiosk: Kiosk) -> None:
+    """An old program writes the same address in other letters just then: the index is not finished."""
+    shop_with(kiosk, EMAILS)
+
+    def slip(point: str) -> None:
+        if point == "fields.index.built":
+            faults.install(None)
+            kiosk.sql("INSERT INTO customer (id, email, visits) VALUES (900, ' C1@example.org', 0)")
+
+    faults.install(slip)
+    with pytest.raises(InterlockError, match="the same as others once normalised") as caught:
+        prepare(kiosk)
+    assert "c1@" not in f"{caught.value} {caught.value.hint}".lower()
+    assert records(kiosk)[0].stage is Filling.FILLING
+    kiosk.sql("DELETE FROM customer WHERE id = 900")
+    prepare(kiosk)
+    assert records(kiosk)[0].stage is Filling.READY
+
+
+def test_a_stray_token_column_beside_a_finished_one_is_swept_out(kiosk: Kiosk) -> None:
+    models = shop_with(kiosk, EMAILS)
+    encrypt(kiosk)
+    shop = kiosk.shop
+    alter.add_token(shop, shop.table("customer"), "email__guard7")
+    kiosk.close()
+    encrypt(kiosk)
+    whole(kiosk, models)
+
+
 FILLING = ("added", "following", "told", "filled", "built", "closed")
 POINTS = {
     "first": (*FILLING, "ready"),

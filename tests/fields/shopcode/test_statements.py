@@ -159,6 +159,7 @@ BAD: dict[str, Bad] = {
     "between": lambda s, c: s.execute(sa.select(c).where(c.email.between("a", "b"))),
     "a sum": lambda s, c: s.execute(sa.select(c.email + "x")),
     "sum on the right": lambda s, c: s.execute(sa.select("x" + c.email)),
+    "sum before a table's column": lambda s, c: s.execute(sa.select("x" + c.__table__.c.email)),
     "lower": lambda s, c: s.execute(sa.select(c).where(sa.func.lower(c.email) == "x")),
     "max": lambda s, c: s.execute(sa.select(sa.func.max(c.email))),
     "cast": lambda s, c: s.execute(sa.select(sa.cast(c.email, sa.Integer))),
@@ -300,6 +301,20 @@ def test_a_statement_that_outlives_its_index_says_so(lite: Kiosk) -> None:
             session.scalars(tokens)
         with pytest.raises(SealedColumnError, match="not searchable yet"):
             _ = email == "c1@example.org"
+
+
+def test_values_are_not_written_into_a_statements_text(lite: Kiosk) -> None:
+    models = open_shop(lite)
+    type_: Any = models.customer.__table__.c.email.type
+    statement = sa.select(sa.literal("anna@example.org", type_))
+    with pytest.raises((SealedColumnError, sa.exc.CompileError)) as caught:
+        statement.compile(lite.engine, compile_kwargs={"literal_binds": True})
+    assert caught.value.__class__ is SealedColumnError or isinstance(caught.value.__cause__, SealedColumnError)
+
+
+def test_a_type_without_a_column_cannot_seal(lite: Kiosk) -> None:
+    with pytest.raises(SealedColumnError, match="cannot stand alone"):
+        _ = Encrypted("customer.email", lite.keys).table
 
 
 def test_asynchronous_engines_are_refused(lite: Kiosk) -> None:
