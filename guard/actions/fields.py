@@ -72,7 +72,9 @@ def _gone(checks: tuple[Check, ...]) -> dict[str, int]:
 
 
 def _plan_finalize(app: App, args: Mapping[str, Json]) -> Plan:
-    names = _columns(args) or tuple(each.at for each in app.fields.status() if each.state in {"sealed", "strict"})
+    """Refuse what is not sealed before a code is asked for."""
+    asked = tuple(app.fields.sealed(at)[0].at for at in _columns(args))
+    names = asked or tuple(each.at for each in app.fields.status() if each.state in {"sealed", "strict"})
     lines = (
         f"finish {', '.join(names)}: plain text is refused from then on",
         *costs(app.fields.shop),

@@ -170,13 +170,17 @@ def _fields(app: App) -> Iterator[Line]:
     plain = [each.at for each in columns if each.state == "plain"]
     half = [each.at for each in columns if each.state in {"indexing", "sealing", "opening"}]
     loose = [each.at for each in columns if each.state == "sealed"]
+    leaks = [each.at for each in columns if each.state in {"sealed", "strict"} and (each.plain or each.trouble)]
+    if leaks:
+        text = f"{len(leaks)} columns that should be sealed hold plain text, or cannot be looked at: {_some(leaks)}"
+        yield Line(Light.RED, "fields", text, "guard fields status")
     if plain:
         yield Line(Light.RED, "fields", f"{len(plain)} columns in clear: {_some(plain)}", "guard fields encrypt")
     if half:
         yield Line(Light.RED, "fields", f"{len(half)} columns half-way: {_some(half)}", "guard fields encrypt")
     if loose:
         yield Line(Light.YELLOW, "fields", f"{len(loose)} columns sealed, old values remain", "guard fields finalize")
-    if columns and not plain and not half and not loose:
+    if columns and not any((plain, half, loose, leaks)):
         yield Line(Light.GREEN, "fields", f"{len(columns)} columns sealed and strict")
 
 

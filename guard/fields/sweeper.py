@@ -63,8 +63,10 @@ class _Ready:
     digests: Sequence[int] | None
     volume: int
     """Bytes of its values."""
+    size: int
+    """The rows that were asked for."""
     is_whole: bool
-    """Whether it has as many rows as were asked for."""
+    """Whether there were as many."""
 
 
 class Sweeper:
@@ -86,20 +88,23 @@ class Sweeper:
         rewriter = Rewriter(self._site.shop, self._job, parse_key(part.upto) if part.upto is not None else None)
         after = parse_key(part.after) if part.after is not None else None
         with _ahead(self._site.shop) as ahead:
-            size, tries = self._size, 0
-            waiting = ahead(self._prepare, rewriter, after, size)
+            tries = 0
+            waiting = ahead(self._prepare, rewriter, after, self._size)
             while (ready := waiting()) is not None:
                 waiting = ahead(self._prepare, rewriter, ready.found.keys[-1], self._size)
                 try:
-                    done = self._commit(rewriter, ready, size)
+                    done = self._commit(rewriter, ready)
                 except BusyError:  # another writer is in the way: again, with fewer rows each time
                     tries += 1
                     if tries == _TRIES:
                         raise
                     self._site.clock.sleep(_REST * 2**tries)
-                    waiting = ahead(self._prepare, rewriter, after, max(1, size >> tries))
+                    waiting = ahead(self._prepare, rewriter, after, max(1, self._size >> tries))
                     continue
-                after, size, tries = done.last, self._size, 0
+                if ready.is_whole and not tries:  # the last of a range says little of the next, and one of a retry
+                    each = ready.volume // len(ready.found.keys)
+                    self._size = self._site.pace.next(ready.size, done.took, each)
+                after, tries = done.last, 0
                 yield done
 
     def _prepare(self, rewriter: Rewriter, after: Key | None, size: int) -> _Ready | None:
@@ -110,16 +115,13 @@ class Sweeper:
         is_whole = len(found.keys) == size
         found, volume = _within(found, self._site.pace.size)
         new = self._change(found.keys, found.rows)
-        return _Ready(found, new, self._change.digests, volume, is_whole)
+        return _Ready(found, new, self._change.digests, volume, size, is_whole)
 
-    def _commit(self, rewriter: Rewriter, ready: _Ready, size: int) -> Done:
-        clock, found = self._site.clock, ready.found
-        began = clock.now()
+    def _commit(self, rewriter: Rewriter, ready: _Ready) -> Done:
+        began = self._site.clock.now()
         changed = self._write(rewriter, ready)
-        took = clock.now() - began
-        if ready.is_whole and size == self._size:  # the last of a range says little, and one of a retry
-            self._size = self._site.pace.next(size, took, ready.volume // len(found.keys))
-        return Done(found.keys[-1], changed.rows, len(changed.left), took)
+        took = self._site.clock.now() - began
+        return Done(ready.found.keys[-1], changed.rows, len(changed.left), took)
 
     def _write(self, rewriter: Rewriter, ready: _Ready) -> Changed:
         found = ready.found
@@ -144,12 +146,12 @@ def _digest(ready: _Ready, changed: Changed) -> int | None:
     return (sum(ready.digests) - sum(ready.digests[place] for place in changed.missed)) % MODULUS
 
 
-Prepare = Callable[[Rewriter, Key | None, int], _Ready | None]
-Ahead = Callable[[Prepare, Rewriter, Key | None, int], Callable[[], _Ready | None]]
+_Prepare = Callable[[Rewriter, Key | None, int], _Ready | None]
+_Ahead = Callable[[_Prepare, Rewriter, Key | None, int], Callable[[], _Ready | None]]
 
 
 @contextlib.contextmanager
-def _ahead(shop: Shop) -> Iterator[Ahead]:
+def _ahead(shop: Shop) -> Iterator[_Ahead]:
     """Give what prepares a batch in the background, and is then called for it.
 
     The server works meanwhile; SQLite works in this process, and the two would wait for each other at every row.

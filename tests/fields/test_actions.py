@@ -22,7 +22,7 @@ from guard.audit import Query
 from guard.cli._door import os_user
 from guard.cli.main import call
 from guard.clock import SystemClock
-from guard.errors import DeniedError, InterlockError, WaitingError
+from guard.errors import ConfigError, DeniedError, InterlockError, WaitingError
 
 CLOCK = SystemClock()
 CATALOG = """
@@ -168,3 +168,39 @@ def test_exit_codes_say_what_was_found(backed_up: Folder, capsys: pytest.Capture
     assert backed_up.guard("fields", "verify", "Customer.City") == 2
     assert backed_up.guard("fields", "decrypt") == 2
     connection.close()
+
+
+def test_several_workers_are_performed_as_one_run(backed_up: Folder) -> None:
+    backed_up.perform(ENCRYPT, columns=["Customer.Email"], workers=2)
+    assert all(email.startswith("g1.") for email in backed_up.emails())
+    assert backed_up.entries("fields.encrypt") == [("begun", {}), ("done", {"Customer.Email": 59, "left": 0})]
+    assert backed_up.guard("fields", "verify") == 0
+
+
+def test_status_is_red_where_a_finished_column_holds_plain_text(
+    backed_up: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = backed_up
+    folder.perform(ENCRYPT, columns=[])
+    folder.perform(FINALIZE, columns=[])
+    capsys.readouterr()
+    folder.guard("--json", "status")
+    lines = [line for line in json.loads(capsys.readouterr().out) if line["what"] == "fields"]
+    assert [line["light"] for line in lines] == ["green"]
+    shop = sqlite3.connect(folder.shop)
+    shop.execute("UPDATE Customer SET Email = 'past@guard' WHERE CustomerId = 3")
+    shop.commit()
+    shop.close()
+    assert folder.guard("--json", "status") == 3
+    lines = [line for line in json.loads(capsys.readouterr().out) if line["what"] == "fields"]
+    assert [line["light"] for line in lines] == ["red"]
+    assert "Customer.Email" in lines[0]["text"]
+
+
+def test_finishing_what_is_not_sealed_is_refused_before_a_code_is_asked_for(
+    backed_up: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    codes = len(backed_up.codes)
+    with pytest.raises(ConfigError, match=r"Customer\.Email is not sealed"):
+        backed_up.perform(FINALIZE, columns=["Customer.Email"])
+    assert len(backed_up.codes) == codes
