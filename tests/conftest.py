@@ -261,9 +261,10 @@ def private_mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callab
         if user:
             home.chmod(0o755)
             shutil.chown(home, "mysql", "mysql")
+        apart = {**os.environ, "TMPDIR": str(home)}  # a server that starts deletes what others keep in a shared one
         install = ["mariadb-install-db", "--no-defaults", *user, f"--datadir={data}", "--skip-test-db"]
         done = subprocess.run(
-            [*install, "--auth-root-authentication-method=normal"], capture_output=True, text=True, cwd=home
+            [*install, "--auth-root-authentication-method=normal"], capture_output=True, text=True, cwd=home, env=apart
         )
         assert done.returncode == 0, done.stdout + done.stderr
         socket = home / "socket"
@@ -271,7 +272,11 @@ def private_mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callab
         small = ["--innodb-buffer-pool-size=32M", "--innodb-log-file-size=16M", "--character-set-server=utf8mb4"]
         with (home / "log").open("wb") as log:
             server = subprocess.Popen(
-                ["mariadbd", "--no-defaults", *user, *where, *small, *options], stdout=log, stderr=log, cwd=home
+                ["mariadbd", "--no-defaults", *user, *where, *small, *options],
+                stdout=log,
+                stderr=log,
+                cwd=home,
+                env=apart,
             )
         servers.append((server, home))
         _until_answers(server, socket, home / "log")
