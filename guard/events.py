@@ -6,7 +6,7 @@ An event holds ids, counts and keyed digests, never personal data in clear and n
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import NewType, Protocol
+from typing import Any, NewType, Protocol
 
 PrincipalId = NewType("PrincipalId", str)
 """`p-` and 10 base32 characters for people, `s-` and a name for services, `guard` for guard itself."""
@@ -82,6 +82,18 @@ class Principal:
 
 
 @dataclass(frozen=True, slots=True)
+class About:
+    """The person an event is about. The ledger puts their pseudonym in its place before anything is recorded."""
+
+    kind: str
+    """The catalog's kind of subject, e.g. "customer"."""
+    key: bytes
+    """The canonical key of the person's row (`guard.canon.key_bytes`)."""
+    details: Mapping[str, Any] | None = None
+    """What is said of them in clear, as JSON; sealed under their own key, and erased with it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """One thing that happened. `what` is an action's name such as "fields.encrypt"."""
 
@@ -97,8 +109,12 @@ class Event:
     """Hex digests under guard's digest key."""
     facts: Mapping[str, str] = field(default_factory=dict)
     """Short words from guard's own vocabulary: a reason, a state, an origin."""
+    about: About | None = None
+    """Whom it is about, before the ledger takes it."""
     subject: str | None = None
     """A person's pseudonym, 32 hex characters."""
+    payload: bytes | None = None
+    """The sealed details. The ledger makes it of `about`."""
 
     def ended(self, ending: Ending) -> "Event":
         """Return the same event with another ending."""

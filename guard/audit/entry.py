@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from hashlib import sha256
 from typing import Literal
 
 import msgspec
@@ -16,6 +17,9 @@ from guard.clock import parse, stamp
 from guard.events import Ending, Event, PrincipalId, RunId
 
 _RUN = re.compile(r"[0-9a-f]{32}")
+MOST = 65_535
+"""Bytes of an entry: what the two length bytes of a C2SP tlog-tiles entry bundle can say."""
+
 _HEX = re.compile(r"([0-9a-f]{2})+")
 
 
@@ -77,7 +81,7 @@ def leaf(n: int, at: datetime, event: Event) -> bytes:
         raise ValueError(f"{event.what}: a pseudonym is 32 hex characters")
     if not all(_HEX.fullmatch(digest) for digest in event.digests.values()):
         raise ValueError(f"{event.what}: a digest is hex")
-    return canon.json_bytes(
+    raw = canon.json_bytes(
         {
             "v": 1,
             "n": n,
@@ -92,9 +96,12 @@ def leaf(n: int, at: datetime, event: Event) -> bytes:
             "digests": event.digests,
             "facts": event.facts,
             "subject": event.subject,
-            "payload": None,
+            "payload": None if event.payload is None else sha256(event.payload).hexdigest(),
         }
     )
+    if len(raw) > MOST:
+        raise ValueError(f"{event.what}: an entry has at most {MOST} bytes, this one has {len(raw)}")
+    return raw
 
 
 def read(raw: bytes) -> Entry:

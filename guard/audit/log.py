@@ -85,7 +85,9 @@ class Ledger:
             raw = entry.leaf(tree.size, at, event)
             digest = merkle.leaf_hash(raw)
             found = entry.decode(raw)
-            rows.append((found.n, raw, digest, found.at, found.who, found.what, found.outcome, found.run))
+            rows.append(
+                (found.n, raw, digest, found.at, found.who, found.what, found.outcome, found.run, found.subject)
+            )
             nodes += tree.push(digest)
         store.add_entries(tx, rows)
         store.add_nodes(tx, nodes)

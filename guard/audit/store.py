@@ -42,9 +42,11 @@ ENTRY = Table(
     Column("what", Text, nullable=False),
     Column("outcome", Text, nullable=False),
     Column("run", Text, nullable=False),
+    Column("subject", Text),
     Index("ledger_entry_at", "at"),
     Index("ledger_entry_what", "what"),
     Index("ledger_entry_run", "run"),
+    Index("ledger_entry_subject", "subject"),
 )
 
 NODE = Table(
@@ -64,7 +66,31 @@ CHECKPOINT = Table(
     Column("note", Text, nullable=False),
 )
 
-TABLES = (ENTRY, NODE, CHECKPOINT)
+PAYLOAD = Table(
+    "ledger_payload",
+    METADATA,
+    Column("n", _Big, primary_key=True, autoincrement=False),
+    Column("sealed", LargeBinary, nullable=False),
+)
+
+PERSON = Table(
+    "ledger_person",
+    METADATA,
+    Column("key", _Big, primary_key=True, autoincrement=False),
+    Column("sealed", LargeBinary, nullable=False),
+)
+
+TAKEN = Table(
+    "ledger_taken",
+    METADATA,
+    Column("source", Text, primary_key=True),
+    Column("lines", _Big, nullable=False),
+    Column("taken", _Big, nullable=False),
+    Column("run", Text, nullable=False),
+    Column("at", Text, nullable=False),
+)
+
+TABLES = (ENTRY, NODE, CHECKPOINT, PAYLOAD, PERSON, TAKEN)
 
 
 class Kind(StrEnum):
@@ -78,7 +104,7 @@ class Kind(StrEnum):
     """The last one of a log that a restore has closed."""
 
 
-Row = tuple[int, bytes, bytes, str, str, str, str, str]
+Row = tuple[int, bytes, bytes, str, str, str, str, str, str | None]
 """A row of ledger_entry, in the order of its columns."""
 
 
@@ -92,6 +118,8 @@ class Query:
     what: str | None = None
     outcome: str | None = None
     run: str | None = None
+    subject: str | None = None
+    """A pseudonym, 32 hex characters."""
 
 
 def add_entries(tx: Tx, rows: Sequence[Row]) -> None:
@@ -168,7 +196,7 @@ def _fitting(query: Query) -> Select[tuple[int, bytes]]:
         found = found.where(ENTRY.c.at >= stamp(query.since))
     if query.until:
         found = found.where(ENTRY.c.at < stamp(query.until))
-    same = {"who": query.who, "what": query.what, "outcome": query.outcome, "run": query.run}
+    same = {"who": query.who, "what": query.what, "outcome": query.outcome, "run": query.run, "subject": query.subject}
     for name, value in same.items():
         if value is not None:
             found = found.where(ENTRY.c[name] == value)

@@ -19,6 +19,7 @@ HINT = "keep the database as it is, compare it with the anchors and the backups 
 
 _LEVEL = 12
 _CHUNK = 1 << _LEVEL
+_COLUMNS = ("at", "who", "what", "outcome", "run", "subject")
 
 
 @dataclass(slots=True)
@@ -100,7 +101,7 @@ def _compare_rows(found: Walk, rows: Sequence[Any]) -> list[bytes]:
             computed, leaf = sha256(b"\x00" + raw).digest(), entry.decode(raw)
         except (TypeError, ValueError):
             raise _blame(row, n, last) from None
-        columns = [leaf.who, leaf.what, leaf.outcome, leaf.run]
+        columns = [leaf.who, leaf.what, leaf.outcome, leaf.run, leaf.subject]
         if not number == leaf.n == n or computed != digest or leaf.at != at or columns != others or at < last:
             raise _blame(row, n, last)
         if at[:13] != last[:13] and n:
@@ -123,7 +124,7 @@ def _blame(row: Any, n: int, last: str) -> TamperedError:
         return tampered(f"{between(n, n)}: its bytes are not an entry")
     if leaf.n != n:
         return tampered(f"{between(n, n)}: its bytes are those of entry {leaf.n}")
-    names = [name for name in ("at", "who", "what", "outcome", "run") if getattr(leaf, name) != getattr(row, name)]
+    names = [name for name in _COLUMNS if getattr(leaf, name) != getattr(row, name)]
     if names:
         return tampered(f"{between(n, n)}: its bytes do not say what the column {names[0]} says")
     return tampered(f"{between(n, n)}: its time {row.at} is before {last}, the time of the entry before it")

@@ -188,7 +188,7 @@ def test_swapped_rows_are_named(sixty) -> None:
 @pytest.mark.parametrize("n", [-1, 60, 61, 2**62])
 def test_an_inserted_row_is_named(sixty, n: int) -> None:
     with changed(sixty) as tx:
-        columns = "leaf, hash, at, who, what, outcome, run"
+        columns = "leaf, hash, at, who, what, outcome, run, subject"
         tx.execute(text(f"INSERT INTO ledger_entry SELECT {n}, {columns} FROM ledger_entry WHERE n = 5"))
         expected = r"ledger entry 60 is missing" if n > 60 else rf"ledger entry {n}\b"
         with pytest.raises(TamperedError, match=expected):
