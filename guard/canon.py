@@ -3,12 +3,14 @@
 Every digest, signature and AAD goes through here, so that two programs agree on the bytes. docs/FORMATS.md, section 1.
 """
 
+import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import TypeAlias
 from uuid import UUID
 
+import msgspec
 import rfc8785
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
@@ -29,6 +31,19 @@ def json_bytes(value: Json) -> bytes:
         return rfc8785.dumps(value)
     except rfc8785.CanonicalizationError as error:
         raise ValueError(str(error)) from error
+
+
+def plain_json_bytes(value: Json) -> bytes:
+    """Do as `json_bytes` for what holds only texts, integers, null, lists and objects; ten times as fast for ASCII.
+
+    Where the general encoder could write something else (escapes, other scripts, long integers), it writes.
+    """
+    raw = _encode(value)
+    return json_bytes(value) if _RARE.search(raw) else raw
+
+
+_encode = msgspec.json.Encoder(order="sorted").encode
+_RARE = re.compile(rb"[^ -\[\]-~]|(?:^|[:,\[])-?[0-9]{16}")
 
 
 def parts(*items: bytes) -> bytes:

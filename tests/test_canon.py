@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guard.canon import KeyPart, all_key_bytes, decimal_text, json_bytes, key_bytes, parse_key, parts
+from guard.canon import KeyPart, all_key_bytes, decimal_text, json_bytes, key_bytes, parse_key, parts, plain_json_bytes
 
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "canonical_keys.json").read_text(encoding="utf-8"))
 READERS: dict[str, Callable[[str], KeyPart]] = {"i": int, "s": str, "b": bytes.fromhex, "u": UUID, "d": Decimal}
@@ -132,3 +132,21 @@ def test_json_is_canonical() -> None:
 def test_what_json_cannot_hold_exactly_is_refused(value: Any) -> None:
     with pytest.raises(ValueError, match=r"."):
         json_bytes(value)
+
+
+TEXTS = st.text() | st.text('abc"\\/.,:[]{}0123456789\x7f\x00\n é😀', max_size=12) | st.from_regex(r"[0-9a-f]{32}")
+PLAIN = st.recursive(
+    st.none() | TEXTS | st.integers(-(2**53) + 1, 2**53 - 1),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+)
+
+
+@given(PLAIN)
+def test_what_is_plain_is_written_as_everything_is(value: Any) -> None:
+    assert plain_json_bytes(value) == json_bytes(value)
+
+
+@pytest.mark.parametrize("value", [2**53, -(2**53), [2**63], {"a": 10**17}])
+def test_what_is_plain_has_no_integer_that_json_could_bend(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        plain_json_bytes(value)

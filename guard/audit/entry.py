@@ -81,7 +81,7 @@ def leaf(n: int, at: datetime, event: Event) -> bytes:
         raise ValueError(f"{event.what}: a pseudonym is 32 hex characters")
     if not all(_HEX.fullmatch(digest) for digest in event.digests.values()):
         raise ValueError(f"{event.what}: a digest is hex")
-    raw = canon.json_bytes(
+    raw = canon.plain_json_bytes(
         {
             "v": 1,
             "n": n,

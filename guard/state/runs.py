@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import Column, Integer, Table, Text, delete, insert, select, update
+from sqlalchemy import Column, Integer, Table, Text, bindparam, delete, insert, select, update
 
 from guard.clock import parse, stamp
 from guard.events import Ending, Event, PrincipalId, RunId
@@ -25,6 +25,9 @@ RUN_OPEN = Table(
     Column("host", Text, nullable=False),
     Column("since", Text, nullable=False),
 )
+
+
+_END = delete(RUN_OPEN).where(RUN_OPEN.c.run == bindparam("ended"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ def note(tx: Tx, events: Sequence[Event], at: datetime) -> None:
         mine = {"pid": pid, "started": started(pid) or "", "host": platform.node(), "since": stamp(at)}
         tx.execute(insert(RUN_OPEN), [{"run": each.run, "what": each.what, "who": each.who, **mine} for each in begun])
     if ended:
-        tx.execute(delete(RUN_OPEN).where(RUN_OPEN.c.run.in_(ended)))
+        tx.execute(_END, [{"ended": run} for run in ended])
 
 
 def open_runs(tx: Tx) -> tuple[OpenRun, ...]:

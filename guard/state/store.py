@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 from uuid import UUID, uuid4
 
-from sqlalchemy import MetaData, delete, insert, inspect, select, update
+from sqlalchemy import MetaData, bindparam, delete, insert, inspect, select, update
 
 from guard.clock import Clock, stamp
 from guard.errors import ConfigError, InterlockError, TamperedError
@@ -18,6 +18,8 @@ from guard.state.schema import COMMIT, META, METADATA, MIGRATIONS, VERSION, Migr
 from guard.state.writer import Append, Writer
 
 T = TypeVar("T")
+
+_SET = update(META).where(META.c.name == bindparam("fact")).values(value=bindparam("now"))
 
 
 class Meta:
@@ -36,8 +38,8 @@ class Meta:
 
     def set(self, tx: Tx, name: str, value: str) -> None:
         """Set the fact `name` in a work's transaction."""
-        if not tx.execute(update(META).where(META.c.name == name).values(value=value)).rowcount:
-            tx.execute(insert(META).values(name=name, value=value))
+        if not tx.execute(_SET, {"fact": name, "now": value}).rowcount:
+            tx.execute(insert(META), {"name": name, "value": value})
 
     def remove(self, tx: Tx, name: str) -> None:
         """Forget the fact `name` in a work's transaction."""

@@ -3,16 +3,16 @@
 import os
 import random
 import signal
-import sqlite3
 import threading
+from base64 import b64decode
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote
 
 import pytest
 from sqlalchemy import event
 
-from guard.audit import FolderAnchor, Ledger
+from guard.audit import FolderAnchor, Ledger, merkle, store
 from guard.audit.checkpoint import FIRST
 from guard.clock import SystemClock
 from guard.events import GUARD, Ending, Event, RunId
@@ -64,14 +64,14 @@ def before_the_commit(house: "House", kill: Countdown) -> None:
 
 
 def after_the_commit(house: "House", kill: Countdown) -> None:
-    class Killing(sqlite3.Connection):
-        def commit(self) -> None:
-            super().commit()
-            kill()
+    dialect = house.state.database.writer.dialect
+    commit = dialect.do_commit
 
-    @event.listens_for(house.state.database.writer, "do_connect")
-    def connect(_dialect: object, _record: object, args: list[str], options: dict[str, object]) -> sqlite3.Connection:
-        return sqlite3.connect(unquote(args[0]), factory=Killing, **options)
+    def killing(connection: object) -> None:
+        commit(connection)
+        kill()
+
+    dialect.do_commit = killing
 
 
 def while_anchoring(house: "House", kill: Countdown) -> None:
@@ -80,7 +80,7 @@ def while_anchoring(house: "House", kill: Countdown) -> None:
             super().put(size, note, log)
             kill()
 
-    house.ledger = Ledger(house.state, SEED, [Half("here", house.folder / "anchor")])
+    house.ledger = Ledger(house.state, SEED, [Half("here", house.place.anchor)])
     house.state.attach(house.ledger.append)
     house.anchors = True
 
@@ -88,21 +88,29 @@ def while_anchoring(house: "House", kill: Countdown) -> None:
 POINTS = (in_a_work, before_the_entries, after_the_entries, before_the_commit, after_the_commit, while_anchoring)
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a state lies, and its anchor."""
+
+    url: str
+    anchor: Path
+
+
 class House:
     """One state and ledger of a process."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.state = State.open(f"sqlite:///{folder}/state.db", SystemClock())
-        self.ledger = Ledger(self.state, SEED, [FolderAnchor("here", folder / "anchor")])
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.state = State.open(place.url, SystemClock())
+        self.ledger = Ledger(self.state, SEED, [FolderAnchor("here", place.anchor)])
         self.state.attach(self.ledger.append)
         self.in_work: Callable[[], None] = lambda: None
         self.anchors = False
 
 
-def write_for_ever(folder: Path, told: int, prepare: Callable[[House], None], first: int) -> None:
-    """Write from several threads; tell the number of each write once it is acknowledged."""
-    house = House(folder)
+def write_for_ever(place: Place, told: int, prepare: Callable[[House], None], first: int) -> None:
+    """Write from several threads; tell the number of each write once it is acknowledged, and a checkpoint seen then."""
+    house = House(place)
     prepare(house)
 
     def work(tx: Tx, number: int) -> None:
@@ -113,7 +121,8 @@ def write_for_ever(folder: Path, told: int, prepare: Callable[[House], None], fi
         for number in range(first + which, first + 10**6, THREADS):
             done = Event("test.kill", Ending.BEGUN, GUARD, RunId(f"{number:032x}"))
             house.state.write(lambda tx, number=number: work(tx, number), done)
-            os.write(told, number.to_bytes(8, "big"))
+            _, size, root = house.ledger.checkpoint().split("\n")[:3]
+            os.write(told, number.to_bytes(8, "big") + int(size).to_bytes(8, "big") + b64decode(root))
             if house.anchors and number % 16 == 0:
                 house.ledger.anchor()
 
@@ -121,63 +130,80 @@ def write_for_ever(folder: Path, told: int, prepare: Callable[[House], None], fi
         threading.Thread(target=run, args=(which,)).start()
 
 
-def killed(folder: Path, prepare: Callable[[House], None], first: int, after: int | None) -> set[int]:
-    """Fork a writer, kill it (by itself, or when `after` writes are acknowledged); return what it acknowledged."""
+class Watch:
+    """What was acknowledged over all kills, and the roots that anybody has seen."""
+
+    def __init__(self) -> None:
+        self.acknowledged: set[int] = set()
+        self.roots: dict[int, bytes] = {}
+
+    def hear(self, raw: bytes) -> None:
+        number, size, root = int.from_bytes(raw[:8], "big"), int.from_bytes(raw[8:16], "big"), raw[16:]
+        self.acknowledged.add(number)
+        assert self.roots.setdefault(size, root) == root, f"two roots of size {size}"
+
+
+def killed(place: Place, watch: Watch, prepare: Callable[[House], None], first: int, after: int | None) -> None:
+    """Fork a writer, and kill it: by itself, or when `after` writes are acknowledged."""
     heard, told = os.pipe()
     child = os.fork()
     if not child:
         os.close(heard)
-        write_for_ever(folder, told, prepare, first)
+        write_for_ever(place, told, prepare, first)
         signal.pause()
     os.close(told)
-    acknowledged: set[int] = set()
+    heard_now = 0
     with os.fdopen(heard, "rb") as pipe:
-        while len(raw := pipe.read(8)) == 8:
-            acknowledged.add(int.from_bytes(raw, "big"))
-            if len(acknowledged) == after:
+        while len(raw := pipe.read(48)) == 48:
+            watch.hear(raw)
+            heard_now += 1
+            if heard_now == after:
                 os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     assert os.WTERMSIG(status) == signal.SIGKILL
-    return acknowledged
 
 
-def settle(folder: Path, acknowledged: set[int]) -> None:
+def settle(place: Place, watch: Watch) -> None:
     """Everything acknowledged is there with its entry; what was not is there whole or not at all; all is consistent."""
-    house = House(folder)
+    house = House(place)
     verdict = house.ledger.inspect()
-    recorded = {int(entry.run, 16) for entry in house.ledger.entries()}
-    assert acknowledged <= recorded
-    assert verdict.size == len(recorded)
+    recorded = [int(entry.run, 16) for entry in house.ledger.entries()]
+    assert watch.acknowledged <= set(recorded)
+    assert verdict.size == len(recorded) == len(set(recorded))
+    assert watch.roots.setdefault(verdict.size, bytes.fromhex(verdict.root)).hex() == verdict.root
+    with house.state.read() as tx:
+        for size, root in watch.roots.items():  # what anybody has seen is the root of what is there now
+            assert merkle.fold([store.subtree(tx, level, at) for level, at in merkle.cover(size)]) == root
     assert all(house.state.meta.get(f"work {number}") == "done" for number in recorded if number)
-    assert {int(run.run, 16) for run in house.state.stale_runs()} == recorded
+    assert {int(run.run, 16) for run in house.state.stale_runs()} == set(recorded)
     house.state.close()
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    state = State.create(f"sqlite:///{tmp_path}/state.db", SystemClock())
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    url = f"sqlite:///{tmp_path}/state.db"
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres_url")
+    State.create(url, SystemClock()).close()
     FolderAnchor("here", tmp_path / "anchor").create()
-    state.close()
-    return tmp_path
+    return Place(url, tmp_path / "anchor")
 
 
 @pytest.mark.parametrize("point", POINTS, ids=lambda point: point.__name__)
-def test_a_kill_at_a_named_point_loses_nothing_acknowledged(folder: Path, point: Callable) -> None:
+def test_a_kill_at_a_named_point_loses_nothing_acknowledged(place: Place, point: Callable) -> None:
     dice = random.Random(point.__name__)
-    acknowledged: set[int] = set()
+    watch = Watch()
     for hit in range(HITS):
         calls = dice.randint(1, 3) if point is while_anchoring else dice.randint(1, 30)
-        acknowledged |= killed(folder, lambda house, calls=calls: point(house, Countdown(calls)), 1 + hit * 10**6, None)
-        settle(folder, acknowledged)
-    assert acknowledged
+        killed(place, watch, lambda house, calls=calls: point(house, Countdown(calls)), 1 + hit * 10**6, None)
+        settle(place, watch)
+    assert watch.acknowledged
 
 
-def test_kills_at_random_lose_nothing_acknowledged(folder: Path) -> None:
+def test_kills_at_random_lose_nothing_acknowledged(place: Place) -> None:
     dice = random.Random(11)
-    acknowledged: set[int] = set()
+    watch = Watch()
     for hit in range(20):
-        acknowledged |= killed(
-            folder, lambda house: setattr(house, "anchors", True), 1 + hit * 10**6, dice.randint(1, 150)
-        )
-        settle(folder, acknowledged)
-    assert len(acknowledged) > 300
+        killed(place, watch, lambda house: setattr(house, "anchors", True), 1 + hit * 10**6, dice.randint(1, 150))
+        settle(place, watch)
+    assert len(watch.acknowledged) > 300

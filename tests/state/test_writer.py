@@ -1,5 +1,6 @@
 """Works are committed in groups, stand or fall alone, and are told the truth about what happened to them."""
 
+import ctypes
 import signal
 import sqlite3
 import threading
@@ -441,3 +442,36 @@ def test_an_interrupted_waiter_takes_its_work_back(state: State, put: Callable, 
     for thread in threads:
         thread.join()
     assert texts(state) == ["a"]
+
+
+def test_an_interrupted_thread_whose_turn_it_is_hands_it_on(state: State, put: Callable, texts: Read) -> None:
+    entered, released = threading.Event(), threading.Event()
+    heard: list[type[BaseException]] = []
+
+    def block(tx: Tx) -> None:
+        entered.set()
+        released.wait()
+
+    def interrupted() -> None:
+        try:
+            state.write(put(2, "b"))
+        except KeyboardInterrupt as error:
+            heard.append(type(error))
+
+    threads = [threading.Thread(target=state.write, args=(block,)), threading.Thread(target=interrupted)]
+    threads.append(threading.Thread(target=state.write, args=(put(3, "c"),)))
+    for count, thread in enumerate(threads):
+        thread.start()
+        entered.wait()
+        while state.waiting < count:
+            released.wait(0.001)
+    # What waits for a lock hears of it when it has the lock: when its turn has come.
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(threads[1].ident or 0), ctypes.py_object(KeyboardInterrupt)
+    )
+    released.set()
+    for thread in threads:
+        thread.join()
+    assert heard == [KeyboardInterrupt]
+    assert texts(state) == ["c"]
+    assert state.waiting == 0
