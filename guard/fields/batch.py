@@ -9,16 +9,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from guard.canon import all_key_bytes, key_bytes
+from guard.canon import column_key_bytes, key_bytes
 from guard.crypto.stored import looks_sealed
 from guard.crypto.subjects import SHREDDED
 from guard.errors import TamperedError
 from guard.fields.value import MARK, Cell, CellSpec, heads
 from guard.shop import Table
-from guard.shop.bulk import Look, New
+from guard.shop.bulk import Found, Fresh, Look, New
 from guard.shop.due import Due
 from guard.shop.graph import Step
-from guard.shop.rows import Key
 
 _CALM: Final = 500_000
 """Objects beyond those of some batches: what is left over by then was not freed without the collector."""
@@ -96,59 +95,58 @@ class Changer:
             Direction.TOKENS: self._tokens,
         }[job.direction]
 
-    def __call__(self, keys: Sequence[Key], rows: Sequence[tuple[Any, ...]]) -> list[New | None]:
-        """Return what each row is to hold; None for those nothing can be done about. See `guard.shop.bulk.Change`."""
-        given = all_key_bytes(keys)
-        values = [row[0] for row in rows]
+    def __call__(self, found: Found) -> Fresh:
+        """Return what each row is to hold; those nothing can be done about are left."""
+        given, values = column_key_bytes(found.key), found.values
         if self._job.spec.subject is None:
             return self._change(given, values, self._cell.bounds(given))
-        persons = [None if None in row[1:] else key_bytes(row[1:]) for row in rows]
+        persons = [None if None in person else key_bytes(person) for person in zip(*found.beside, strict=True)]
         known = [place for place, person in enumerate(persons) if person is not None]
-        found = iter(
-            self._change(
-                [given[place] for place in known],
-                [values[place] for place in known],
-                [person for person in persons if person is not None],
-            )
+        fresh = self._change(
+            [given[place] for place in known],
+            [values[place] for place in known],
+            [person for person in persons if person is not None],
         )
-        out = [None if person is None else next(found) for person in persons]
-        if self.digests is not None and len(known) < len(rows):
+        if len(known) == len(persons):
+            return fresh
+        if self.digests is not None:
             of = dict(zip(known, self.digests, strict=True))
-            self.digests = [of.get(place, 0) for place in range(len(rows))]
-        return out
+            self.digests = [of.get(place, 0) for place in range(len(persons))]
+        kept = {known[place] for place in range(len(known)) if place not in fresh.left}
+        return Fresh(fresh.columns, frozenset(range(len(persons))) - kept)
 
-    def _seal(self, rows: Sequence[bytes], values: Sequence[Any], bounds: Sequence[bytes]) -> list[New | None]:
+    def _seal(self, rows: Sequence[bytes], values: Sequence[Any], bounds: Sequence[bytes]) -> Fresh:
         values = self._cell.typed(values)
         self.digests = self._cell.digests(rows, values)
-        sealed = self._cell.seal_all(bounds, values)
-        if not self._cell.spec.tokens:
-            return list(zip(sealed, strict=True))
-        return [(each, *tokens) for each, tokens in zip(sealed, self._cell.tokens(values), strict=True)]
+        if not values:
+            return Fresh(())
+        tokens = zip(*self._cell.tokens(values), strict=True) if self._cell.spec.tokens else ()
+        return Fresh((self._cell.seal_all(bounds, values), *tokens))
 
-    def _open(self, rows: Sequence[bytes], stored: Sequence[Any], bounds: Sequence[bytes]) -> list[New | None]:
+    def _open(self, rows: Sequence[bytes], stored: Sequence[Any], bounds: Sequence[bytes]) -> Fresh:
         values = self._opened(bounds, stored)
         gone = [place for place, value in enumerate(values) if value is SHREDDED]
         if not gone:
             self.digests = self._cell.digests(rows, values)
-            return [(value,) for value in self._cell.plain(values)]
+            return Fresh((self._cell.plain(values),) if values else ())
         nothing: New | None = (None,) if self._job.table.column(self._job.column).nullable else None
         living = [place for place, value in enumerate(values) if value is not SHREDDED]
         kept = [values[place] for place in living]
         digests = dict(zip(living, self._cell.digests([rows[place] for place in living], kept), strict=True))
         plain = dict(zip(living, self._cell.plain(kept), strict=True))
         self.digests = [digests.get(place, 0) for place in range(len(values))]
-        return [(plain[place],) if place in plain else nothing for place in range(len(values))]
+        return Fresh.of([(plain[place],) if place in plain else nothing for place in range(len(values))])
 
-    def _rekey(self, _: Sequence[bytes], stored: Sequence[Any], bounds: Sequence[bytes]) -> list[New | None]:
-        return [(each,) for each in self._cell.seal_all(bounds, self._opened(bounds, stored))]
+    def _rekey(self, _: Sequence[bytes], stored: Sequence[Any], bounds: Sequence[bytes]) -> Fresh:
+        return Fresh((self._cell.seal_all(bounds, self._opened(bounds, stored)),) if stored else ())
 
-    def _tokens(self, _: Sequence[bytes], stored: Sequence[Any], bounds: Sequence[bytes]) -> list[New | None]:
+    def _tokens(self, _: Sequence[bytes], stored: Sequence[Any], bounds: Sequence[bytes]) -> Fresh:
         sealed = [place for place, value in enumerate(stored) if looks_sealed(value)]
         values = list(self._cell.typed(stored))
         opened = self._opened([bounds[place] for place in sealed], [stored[place] for place in sealed])
         for place, value in zip(sealed, opened, strict=True):
             values[place] = None if value is SHREDDED else value
-        return [None if None in tokens else tokens for tokens in self._cell.tokens(values)]
+        return Fresh.of([None if None in tokens else tokens for tokens in self._cell.tokens(values)])
 
     def _opened(self, bounds: Sequence[bytes], stored: Sequence[Any]) -> list[Any]:
         try:

@@ -30,6 +30,11 @@ def notes(facts: Facts) -> tuple[str, ...]:
     return tuple(line for say in _NOTES for line in say(facts))
 
 
+def unseen(facts: Facts) -> tuple[str, ...]:
+    """Return what could not be looked at, each with the grant."""
+    return facts.programs.unseen
+
+
 def reads(facts: Facts) -> tuple[str, ...]:
     """Return the names of the views that read the column; where a view shows all columns it is among them."""
     name = facts.column.name
@@ -110,8 +115,22 @@ def _readers(facts: Facts) -> Iterator[str]:
     for trigger in facts.table.triggers:
         if not trigger.on_update and mentions(trigger.sql, facts.column.name):
             yield f"the trigger {trigger.name} works with it and will see sealed values"
-    for routine in facts.routines:
-        yield f"the {routine} names it and will see sealed values"
+    for program in facts.programs.naming(facts.table, facts.column.name):
+        yield f"the {program} names it and will see sealed values"
+
+
+def _whole_rows(facts: Facts) -> Iterator[str]:
+    """Yield what counts the table's columns: on MariaDB the token column is invisible to it."""
+    if facts.column.index is None or facts.dialect == "mysql":
+        return
+    table = facts.table.name
+    yield f"SELECT * of {table} gives a token column more, at its end"
+    if facts.dialect == "sqlite":
+        yield f"INSERT without the names of the columns of {table} fails from then on: name them"
+        for program in facts.programs.positional(facts.table):
+            yield f"the {program} inserts into {table} so, and will fail with whatever fires it; name the columns there"
+    for program in facts.programs.copying(facts.table):
+        yield f"the {program} inserts whole rows of {table} elsewhere, and will fail: name the columns there"
 
 
 def _moving_keys(facts: Facts) -> Iterator[str]:
@@ -152,6 +171,11 @@ def _rest(facts: Facts) -> Iterator[str]:
     for trigger in facts.table.triggers:
         if trigger.on_update and not mentions(trigger.sql, facts.column.name):
             yield f"the trigger {trigger.name} runs for each row that is sealed, and can copy the old one"
+    if facts.locks_gaps:
+        yield (
+            "the server's binlog_format = STATEMENT lets guard write at REPEATABLE READ only: the shop may wait for rows "
+            "beside those being sealed; MIXED or ROW lets it lock its own rows alone"
+        )
     if facts.shop.default not in _EMPTY:
         yield "it has a default in plain text, which a finished column refuses"
     if facts.spread and facts.spread.formless:
@@ -164,5 +188,5 @@ def _rest(facts: Facts) -> Iterator[str]:
 
 _Say = Callable[[Facts], Iterator[str]]
 _DOES: tuple[_Say, ...] = (_sealed, _typed, _searchable)
-_STOPS: tuple[_Say, ...] = (_searching, _readers, _moving_keys, _moving_people)
+_STOPS: tuple[_Say, ...] = (_searching, _readers, _whole_rows, _moving_keys, _moving_people)
 _NOTES: tuple[_Say, ...] = (_rest,)

@@ -111,8 +111,20 @@ class Encrypted(types.TypeDecorator[Any]):
             )
         codec = self.codec(dialect)
         if self.keys.column(self.at).bind == "column":
-            return lambda raw: None if raw is None else self.read(Stored(self, codec, raw), lambda _: b"")
+            return self._reader(codec)
         return lambda raw: None if raw is None else Stored(self, codec, raw)
+
+    def _reader(self, codec: Codec) -> Callable[[Any], Any]:
+        """Return what gives a value in clear that is bound to nothing but its column."""
+        view, settled, load = self.keys.view, self.settled, codec.load
+
+        def read(raw: Any) -> Any:
+            if raw is None:
+                return None
+            live, sealed = settled(raw, view())
+            return load(live.open(b"", raw) if sealed else raw)
+
+        return read
 
     def compare_values(self, x: Any, y: Any) -> bool:
         """Say whether two values of the shop's code are equal; a marked one equals none."""
@@ -214,24 +226,19 @@ class Encrypted(types.TypeDecorator[Any]):
     def opened(self, stored: Stored, place: Sequence[object]) -> Any:
         """Return a stored value in clear. Raises TamperedError when it does not belong to `place`."""
 
-        def bound(live: Live) -> bytes:
-            if len(place) != len(live.bound_by):
-                raise SealedColumnError(f"{self.at} is opened by {', '.join(live.bound_by)}, in this order")
-            return self.binder(live, stored.codec.dialect)(place)
+        live, sealed = self.settled(stored.raw, self.keys.view())
+        if not sealed:
+            return stored.codec.load(stored.raw)
+        if len(place) != len(live.bound_by):
+            raise SealedColumnError(f"{self.at} is opened by {', '.join(live.bound_by)}, in this order")
+        return stored.codec.load(live.open(self.binder(live, stored.codec.dialect)(place), stored.raw))
 
-        return self.read(stored, bound)
-
-    def read(self, stored: Stored, bound_of: Callable[[Live], bytes]) -> Any:
-        """Return a stored value in clear; `bound_of` gives its bound bytes once it is known how the column stands."""
-        live, sealed = self.settled(stored, self.keys.view())
-        return stored.codec.load(live.open(bound_of(live), stored.raw) if sealed else stored.raw)
-
-    def settled(self, stored: Stored, view: View) -> tuple[Live, bool]:
+    def settled(self, raw: object, view: View) -> tuple[Live, bool]:
         """Return the column as it stands, and whether the value is to be opened.
 
         What `view` cannot explain is decided by a fresh look. Raises TamperedError for plain text in a finished column.
         """
-        sealed = looks_sealed(stored.raw)
+        sealed = looks_sealed(raw)
         live = view.columns.get(self.at)
         if live is None or not live.explains(sealed=sealed):
             live = self.keys.again(self.at)

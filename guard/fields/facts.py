@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from guard.config import Column
@@ -13,6 +13,7 @@ from guard.shop import ShopColumn, Size, Table
 from guard.shop.disk import Disk
 from guard.shop.graph import Step
 from guard.shop.remains import Remains
+from guard.shop.uses import Programs
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,8 @@ class Facts:
     size: Size | None = None
     searched: str | None = None
     """The normaliser of the tokens it has now."""
+    filled: bool = False
+    """Whether each of its values has a token under the key of now."""
     spread: Spread | None = None
     """How its values spread under the normaliser of its index."""
     folds: bool = True
@@ -85,8 +88,10 @@ class Facts:
     """The catalog's references that go through this column."""
     dependents: tuple[str, ...] = ()
     """What the database does not let the type be changed for, e.g. "policy own_rows"."""
-    routines: tuple[str, ...] = ()
-    """Functions and procedures of the shop whose text names table and column."""
+    programs: Programs = field(default_factory=Programs)
+    """The functions, procedures, events and triggers of the whole database."""
+    locks_gaps: bool = False
+    """Whether sealing locks more than the rows it writes: MariaDB with a binlog of statements."""
     budget: int | None = None
     """How many values the key of a tight column may still seal."""
     seals: timedelta | None = None
@@ -101,6 +106,11 @@ class Facts:
     def fresh(self) -> bool:
         """Whether nothing of it was sealed yet."""
         return self.record is None or self.record.stage is Stage.PLAIN
+
+    @property
+    def fill(self) -> int:
+        """How many values, sealed ones too, get tokens in a sweep of their own before anything else is sealed."""
+        return 0 if self.column.index is None or self.filled else self.counts.plain + self.counts.sealed
 
 
 def _unknown() -> tuple[datetime | None, str | None]:

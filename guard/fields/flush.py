@@ -225,7 +225,7 @@ class Watch:
                     loaded[name] = stored.value
                 continue
             view = view or type_.keys.view()
-            live, sealed = type_.settled(stored, view)
+            live, sealed = type_.settled(stored.raw, view)
             if not sealed:
                 loaded[name] = stored.codec.load(stored.raw)
                 continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -10,7 +10,6 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from guard.canon import all_key_bytes
 from guard.clock import Clock
 from guard.config import Catalog, Column
 from guard.crypto.blind import normal
@@ -20,12 +19,15 @@ from guard.crypto.keyring import Keyring
 from guard.crypto.random import token
 from guard.crypto.wrap import Key
 from guard.errors import ConfigError
+from guard.fields.choice import chosen
+from guard.fields.collisions import Source, spread
 from guard.fields.count import count
 from guard.fields.facts import Around, Change, Counts, Facts, Outside, Person
+from guard.fields.lack import Lack
 from guard.fields.measure import sealed_size
 from guard.fields.person import owner
-from guard.fields.plan import SealPlan, chosen, plan_of
-from guard.fields.spread import Spread, Tally
+from guard.fields.plan import SealPlan, plan_of
+from guard.fields.spread import Spread
 from guard.fields.store import Record, Stage
 from guard.fields.value import Cell, purpose
 from guard.shop import Shop, Size, Table, alter, uses
@@ -33,11 +35,10 @@ from guard.shop.catalog import Sort
 from guard.shop.disk import disk, file_size
 from guard.shop.graph import Step
 from guard.shop.remains import Kind
-from guard.shop.rows import Scan, key_trouble, one_batch
+from guard.shop.rows import key_trouble
 from guard.shop.surroundings import surroundings
 from guard.state import State
 
-_BATCH = 5000
 _SAMPLE = 2000
 
 
@@ -53,15 +54,17 @@ class Sight:
     budget: Callable[[int], int | None] = lambda _: None
     searched: Mapping[int, str] = field(default_factory=dict)
     """The normaliser of the tokens a column has now, by its id."""
+    filled: frozenset[int] = frozenset()
+    """The columns, by id, whose values all have tokens under the key of now."""
     cell: Callable[[Record], Cell] | None = None
     """Opens what is sealed already, to count what an index would hold."""
 
 
-def seal_plan(sight: Sight, names: Sequence[str], missing: tuple[str, ...]) -> SealPlan:
+def seal_plan(sight: Sight, names: Sequence[str], lacks: Sequence[Lack]) -> SealPlan:
     """Return the plan for the columns named ("Table.Column"; all that the catalog wants sealed when empty)."""
     sight.shop.tables(fresh=True)
     found = [look(sight, column) for column in chosen(sight.catalog, names)]
-    return plan_of(found, _around(sight), sight.clock.now(), missing)
+    return plan_of(found, _around(sight), sight.clock.now(), lacks)
 
 
 def budgets(keyring: Keyring, state: State) -> Callable[[int], int | None]:
@@ -81,24 +84,27 @@ def look(sight: Sight, column: Column) -> Facts:
     with shop.read() as connection:
         counts = count(shop, connection, table, column.name)
     sample = _sample(sight, table, column)
-    change, unsealable = _change(shop, table, column, counts)
+    record = sight.records.get(column.id)
+    change, unsealable = (None, None) if _is_widened(record) else _change(shop, table, column, counts)
     return Facts(
         column,
         table,
         shop.dialect,
         counts,
-        sight.records.get(column.id),
+        record,
         change,
         _size(shop, table),
         unsealable=unsealable,
         searched=sight.searched.get(column.id),
+        filled=column.id in sight.filled,
         spread=_spread(sight, table, column),
         folds=column.index is None or normal(column.index, "AB12") == normal(column.index, "ab12"),
         person=_person(sight, table, column) if column.bind == "subject" else None,
         vault=sight.outside.vault() if column.bind == "subject" else (),
         links=tuple(_links(sight.catalog, column)),
         dependents=uses.dependents(shop, table, column.name),
-        routines=uses.routines(shop, table, column.name),
+        programs=uses.programs(shop),
+        locks_gaps=shop.locks_gaps(),
         budget=sight.budget(column.id) if column.tight else None,
         seals=_sealing(sight.clock, column, sample),
     )
@@ -114,6 +120,11 @@ def _around(sight: Sight) -> Around:
 def _size(shop: Shop, table: Table) -> Size | None:
     """Return the size of a table; None in SQLite, where the file counts."""
     return None if shop.path is not None else shop.sizes([table.name]).get(table.name)
+
+
+def _is_widened(record: Record | None) -> bool:
+    """Say whether the column has its type for sealed values by now."""
+    return record is not None and record.stage not in {Stage.PLAIN, Stage.INDEXING}
 
 
 def _change(shop: Shop, table: Table, column: Column, counts: Counts) -> tuple[Change | None, str | None]:
@@ -147,26 +158,6 @@ def _links(catalog: Catalog, column: Column) -> Iterator[str]:
             yield f"link[{number}]"
 
 
-def _values(sight: Sight, table: Table, name: str, record: Record | None) -> Iterator[Sequence[Any]]:
-    """Yield the values of a column in batches, sealed ones opened; each batch is read in a transaction of its own."""
-    sealed = record is not None and record.stage is not Stage.PLAIN and record.subject is None
-    cell = sight.cell(record) if record and sealed and sight.cell else None
-    scan = Scan(table, (name,), _BATCH, key=record.key_columns if record and cell else ())
-    after = None
-    while True:
-        with sight.shop.read() as connection:
-            rows = one_batch(sight.shop, connection, scan, after)
-        if not rows:
-            return
-        there = [row for row in rows if row.values[0] is not None]
-        yield [row.values[0] for row in there if not looks_sealed(row.values[0])]
-        if cell is not None:
-            ours = [row for row in there if looks_sealed(row.values[0])]
-            bounds = cell.bounds(all_key_bytes([row.key for row in ours]))
-            yield cell.open_each(bounds, [row.values[0] for row in ours])
-        after = rows[-1].key
-
-
 def _spread(sight: Sight, table: Table, column: Column) -> Spread | None:
     """Count how the values spread under the column's normaliser; None without one, or where rows have no key."""
     record = sight.records.get(column.id)
@@ -174,18 +165,9 @@ def _spread(sight: Sight, table: Table, column: Column) -> Spread | None:
         return None
     if record is not None and any(table.find(name) is None for name in record.key_columns):
         return None
-    tally = Tally()
-    for values in _values(sight, table, column.name, record):
-        tally.add(_forms(column.index, values))
-    return tally.spread()
-
-
-def _forms(normaliser: str, values: Iterable[object]) -> Iterator[bytes | None]:
-    for value in values:
-        try:
-            yield normal(normaliser, value)
-        except TypeError:
-            yield normal(normaliser, str(value))
+    sealed = record is not None and record.stage is not Stage.PLAIN and record.subject is None
+    cell = sight.cell(record) if record and sealed and sight.cell else None
+    return spread(Source(sight.shop, table, column, record.key_columns if record and cell else (), cell))
 
 
 def _person(sight: Sight, table: Table, column: Column) -> Person | None:

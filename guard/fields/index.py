@@ -23,10 +23,11 @@ from guard.crypto.keyring import Key
 from guard.errors import GuardError, InterlockError
 from guard.events import Progress, RunId, silent
 from guard.fields import store
+from guard.fields.distinct import distinct
 from guard.fields.lease import SEEN
 from guard.fields.store import Filling, IndexRecord, Record
 from guard.fields.sweep import Outcome, Tools, fill_tokens
-from guard.shop import Table, alter, rows
+from guard.shop import Table, alter
 from guard.shop.names import token_column
 from guard.state import Tx
 
@@ -54,13 +55,17 @@ def purpose(column: Column) -> str:
     return f"index/{column.id}/{column.index}"
 
 
-def size_of(count: int, *, unique: bool) -> int:
-    """Return the bytes of a token in a table of `count` rows: all 16 where it is to be unique, else few.
+def size_of(different: int, *, unique: bool) -> int:
+    """Return the bytes of a token in a column of so many different values: all 16 where it is to be unique, else few.
 
-    At most floor(log2(count)) - 1 bits, in whole bytes, so that two rows or more look alike in a table of 512 rows and
-    up. Source: choosing a beacon length, AWS Database Encryption SDK developer guide.
+    floor(log2(different)) - 1 bits at most, rounded down to whole bytes: each token then stands for two values or more
+    on average, and says which rows may be alike, not which are. One byte is the least, so that of fewer than 512
+    different values most have a token of their own, and show how often each is there.
+
+    Source: "Choosing a beacon length", AWS Database Encryption SDK developer guide: of `different` values p and b bits,
+    2 <= p * 2^-b < sqrt(p), the shorter where it can be. Only from 2^16 to 2^17 values is a byte shorter than that.
     """
-    return LONGEST if unique else max(1, (floor(log2(max(count, 1))) - 1) // 8)
+    return LONGEST if unique else max(1, (floor(log2(max(different, 1))) - 1) // 8)
 
 
 def prepare(tools: Tools, column: Column, record: Record, run: RunId, tell: Progress) -> int:
@@ -118,12 +123,11 @@ def _kept(work: Work) -> int:
 
 
 def _new(work: Work, key: Key) -> IndexRecord:
-    column, shop = work.column, work.tools.shop
+    column = work.column
     unique = any(index.unique and index.is_on(column.name) for index in work.table.indexes)
-    with shop.read() as connection:
-        size = size_of(rows.count(shop, connection, work.table), unique=unique)
     name = token_column(column.name, key.version)
-    return IndexRecord(column.id, key.version, name, key.id, str(column.index), size, unique, Filling.FILLING)
+    made = IndexRecord(column.id, key.version, name, key.id, str(column.index), LONGEST, unique, Filling.FILLING)
+    return made if unique else replace(made, size=size_of(distinct(work.tools, work.record, made), unique=False))
 
 
 def _fill(work: Work, index: IndexRecord, beside: Sequence[IndexRecord]) -> int:

@@ -6,7 +6,7 @@ A `View` is what state said at one moment; `guard.fields.keys` keeps it fresh. N
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from guard.crypto.blind import LONGEST, Tokenizer
@@ -100,12 +100,16 @@ class View:
     seen: datetime
     columns: Mapping[str, Live]
     lease: Lease | None = None
+    until: datetime = field(init=False)
+    """When another look is due."""
+
+    def __post_init__(self) -> None:
+        until = self.seen + STALE
+        object.__setattr__(self, "until", until if self.lease is None else min(until, self.lease.until - TERM / 2))
 
     def holds(self, now: datetime) -> bool:
-        """Say whether it may be used at `now` without another look."""
-        if self.lease is not None and now >= self.lease.until - TERM / 2:
-            return False
-        return self.seen <= now < self.seen + STALE
+        """Say whether it may be used at `now` without another look. Asked for every value that is read."""
+        return self.seen <= now < self.until
 
     def endures(self, now: datetime) -> bool:
         """Say whether it may be used while state does not answer: as long as its lease keeps its keys alive."""

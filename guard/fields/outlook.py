@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from guard.fields.facts import Around, Facts
-from guard.fields.measure import about, amount, rewriting
+from guard.fields.lack import Lack
+from guard.fields.measure import about, amount, rewriting, sweeping
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,26 +38,51 @@ def space_of(found: Sequence[Facts], grows: int, around: Around) -> Space | None
         return Space(grows, 0, 2 * (around.database + grows), *disk)
     if not sizes:
         return None
-    written = sum(facts.counts.plain and facts.size.table for facts in found if facts.size is not None)
+    written = sum(_rewritten(facts) and facts.size.table for facts in found if facts.size is not None)
     largest = max(size.total for size in sizes.values())
     return Space(grows, written, largest + grows, *disk)
 
 
-def steps(found: Sequence[Facts], takes: timedelta, space: Space | None) -> Iterator[str]:
-    """Yield what is done, in this order, and what is left to do then."""
-    fresh = [facts for facts in found if facts.fresh]
-    if changed := [facts.column.at for facts in fresh if facts.change]:
-        yield f"change the type of {', '.join(changed)}"
-    if indexed := [facts.column.at for facts in fresh if facts.column.index]:
-        yield f"add and fill the tokens of {', '.join(indexed)}, while writers fill them too; then index them"
+def steps(found: Sequence[Facts], takes: timedelta, space: Space | None, lacks: Sequence[Lack] = ()) -> Iterator[str]:
+    """Yield what is done, in this order, and what is left to do then. `takes`: filling in tokens and sealing."""
+    yield from _first(found, lacks)
+    filling = sum((sweeping(facts.dialect, facts.fill, facts.seals) for facts in found), timedelta())
+    if indexed := [facts for facts in found if facts.fill]:
+        values = sum(facts.fill for facts in indexed)
+        yield (
+            f"add the tokens of {_names(indexed)}, which writers fill from then on, and fill in those of {values} "
+            f"values: {about(filling)} with one worker; then index them"
+        )
+    if changed := [facts for facts in found if facts.fresh and facts.change]:
+        yield f"change the type of {_names(changed)}"
     values = sum(facts.counts.plain for facts in found)
-    yield (
-        f"seal {values} values column by column, in transactions of about 100 ms between which the shop writes: "
-        f"{about(takes)} with one worker"
-    )
-    yield "look again for what the shop wrote in clear meanwhile, until nothing is left"
+    if values or not indexed:
+        yield (
+            f"seal {values} values column by column, in transactions of about 100 ms between which the shop writes: "
+            f"{about(takes - filling)} with one worker"
+        )
+        yield "look again for what the shop wrote in clear meanwhile, until nothing is left"
     yield "then guard fields verify opens each value and compares it with what was sealed"
-    yield f"then guard fields finalize clears what is left of the old values: {_finalizing(found, space)}"
+    if values or not indexed:
+        yield f"then guard fields finalize clears what is left of the old values: {_finalizing(found, space)}"
+
+
+def _first(found: Sequence[Facts], lacks: Sequence[Lack]) -> Iterator[str]:
+    """Yield what is done so that no value is sealed under a key that only guard's state holds."""
+    bound = [facts for facts in found if facts.counts.plain and facts.column.bind == "subject"]
+    whose = f"make a key for each person of {_names(bound)} that has none, and " if bound else ""
+    saved = [each.what for each in lacks if each.by_backup]
+    if bound or saved:
+        yield f"{whose}back guard's state up and read it back: {'; '.join(saved) or 'it holds these keys then'}"
+
+
+def _names(found: Sequence[Facts]) -> str:
+    return ", ".join(facts.column.at for facts in found)
+
+
+def _rewritten(facts: Facts) -> int:
+    """Return how many rows are written anew, each of which leaves an old one until the database has cleared it."""
+    return max(facts.counts.plain, facts.fill)
 
 
 def _finalizing(found: Sequence[Facts], space: Space | None) -> str:

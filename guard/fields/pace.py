@@ -1,4 +1,4 @@
-"""How large a batch is, and how long its transactions took. Pure."""
+"""How large a batch is, how many processes share a column, and how long transactions took. Pure."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ class Pace:
     high: timedelta = timedelta(milliseconds=60)
     size: int = 2 << 20
     """Bytes of values: sealed, in JSON and in hexadecimal they still fit a packet of MariaDB (16 MiB by default)."""
+    share: int = 100_000
+    """Rows for which a process more is started: in the second that takes it, one process seals about as many."""
 
     def next(self, rows: int, took: timedelta, each: int = 0) -> int:
         """Return the rows of the batch after one of `rows` rows, of `each` bytes on average, that took `took`."""
@@ -30,6 +32,10 @@ class Pace:
         elif took < self.low:
             rows = min(self.most, rows * 2)
         return max(1, min(rows, self.size // each)) if each else rows
+
+    def workers(self, due: int, asked: int) -> int:
+        """Return how many processes share a column with `due` values to be changed where `asked` may."""
+        return max(1, min(asked, due // self.share))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,33 +5,21 @@ A refusal names what would be lost or broken, and the way out. Durations are est
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from guard.config import Catalog, Column
-from guard.errors import ConfigError, InterlockError
+from guard.errors import InterlockError
 from guard.fields import effects
 from guard.fields.facts import Around, Counts, Facts
+from guard.fields.lack import Lack, require_none
 from guard.fields.measure import about, amount, rewriting, roughly, sealed_size, sweeping
 from guard.fields.outlook import Space, space_of, steps
 from guard.fields.refusals import refusals, touches
 from guard.shop.catalog import Sort
 from guard.shop.remains import Remains
 
-__all__ = [
-    "ColumnPlan",
-    "Counts",
-    "Facts",
-    "SealPlan",
-    "Space",
-    "chosen",
-    "named",
-    "plan_column",
-    "plan_of",
-    "sealed_size",
-]
+__all__ = ["ColumnPlan", "Counts", "Facts", "SealPlan", "Space", "plan_column", "plan_of", "sealed_size"]
 
 _TOKEN = 40
 """Bytes a token takes in the row and in its index, heads included, about."""
@@ -60,14 +48,19 @@ class ColumnPlan:
     """What stops working."""
     refusals: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    fill: int = 0
+    """Values that get tokens to be found by, in a sweep of its own."""
+    unseen: tuple[str, ...] = ()
+    """What could not be looked at, each with the grant."""
 
 
 @dataclass(frozen=True, slots=True)
 class SealPlan:
-    """What `fields encrypt` would do. `missing` is what must exist first: a recovery kit, a backup of state."""
+    """What `fields encrypt` would do."""
 
     columns: tuple[ColumnPlan, ...]
     missing: tuple[str, ...] = ()
+    """What must exist first, in words: a recovery kit, a store. A backup of state is made where there is a store."""
     steps: tuple[str, ...] = ()
     """What is done, in this order, and what is left to do then."""
     takes: timedelta = timedelta()
@@ -110,11 +103,7 @@ class SealPlan:
             raise InterlockError(
                 "\n".join(self.reasons), hint="nothing was changed; guard fields plan shows the whole plan"
             )
-        if self.missing:
-            raise InterlockError(
-                "\n".join(f"missing: {what}" for what in self.missing),
-                hint="sealed data without a way back is lost data; make what is missing, then run this again",
-            )
+        require_none(self.missing)
 
 
 def plan_column(facts: Facts) -> ColumnPlan:
@@ -134,18 +123,20 @@ def plan_column(facts: Facts) -> ColumnPlan:
         effects.stops(facts),
         refusals(facts),
         effects.notes(facts),
+        facts.fill,
+        effects.unseen(facts),
     )
 
 
-def plan_of(found: Sequence[Facts], around: Around, now: datetime, missing: tuple[str, ...] = ()) -> SealPlan:
-    """Return the whole plan for columns of one shop."""
+def plan_of(found: Sequence[Facts], around: Around, now: datetime, lacks: Sequence[Lack] = ()) -> SealPlan:
+    """Return the whole plan for columns of one shop, where `lacks` is not there yet."""
     columns = tuple(map(plan_column, found))
     takes = sum((column.takes for column in columns), timedelta())
     space = space_of(found, sum(column.grows for column in columns), around)
     return SealPlan(
         columns,
-        missing,
-        tuple(steps(found, takes, space)),
+        tuple(str(each) for each in lacks if not each.by_backup),
+        tuple(steps(found, takes, space, lacks)),
         takes,
         space,
         around.backed_up,
@@ -154,55 +145,19 @@ def plan_of(found: Sequence[Facts], around: Around, now: datetime, missing: tupl
     )
 
 
-def chosen(catalog: Catalog, columns: Sequence[str]) -> tuple[Column, ...]:
-    """Return the columns named, each once; all that the catalog wants sealed when none is.
-
-    Raises ConfigError, with the nearest name, for one the catalog lacks or does not want sealed.
-    """
-    if not columns:
-        if not (wanted := catalog.encrypted()):
-            raise ConfigError('the catalog has no column with protect = "encrypt"', hint="guard data scan")
-        return wanted
-    found = tuple(named(catalog, at) for at in dict.fromkeys(columns))
-    for column in found:
-        if column not in catalog.encrypted():
-            raise ConfigError(
-                f'{column.at} does not have protect = "encrypt" in the catalog',
-                hint="write it in policies/catalog.toml, then guard data accept --from policies/catalog.toml",
-            )
-    return found
-
-
-def named(catalog: Catalog, at: str) -> Column:
-    """Return the column "Table.Column" of the catalog. Raises ConfigError, with the nearest name, when it has none."""
-    if (column := catalog.find(at)) is not None:
-        return column
-    known = [each.at for each in catalog.column]
-    if "." not in at:
-        inside = [each.at for each in catalog.encrypted() if each.table == at]
-        hint = f"its columns to be sealed: {', '.join(inside)}" if inside else "write Table.Column"
-        raise ConfigError(f"{at} does not name a column", hint=hint)
-    near = [each for each in known if each.lower() == at.lower()] or difflib.get_close_matches(at, known, 1)
-    hint = f"did you mean {near[0]}?" if near else "guard data catalog lists what is"
-    raise ConfigError(f"{at} is not in the catalog", hint=hint)
-
-
 def _growth(facts: Facts) -> int:
     counts, column = facts.counts, facts.column
+    tokens = _TOKEN * (facts.fill or counts.plain) if column.index else 0
     if not counts.plain:
-        return 0
+        return tokens
     binary = facts.shop.sort is Sort.BINARY
     each = sealed_size(counts.size // counts.plain, tight=column.tight, binary=binary)
     inside = sum(touches(index, column.name) for index in facts.table.indexes)
-    tokens = _TOKEN * counts.plain if column.index else 0
     return (each * counts.plain - counts.size) * (1 + inside) + tokens
 
 
 def _takes(facts: Facts) -> timedelta:
-    values = facts.counts.plain * (
-        2 if facts.column.index and facts.fresh else 1
-    )  # tokens are filled in a sweep of their own
-    span = sweeping(facts.dialect, values, facts.seals)
+    span = sweeping(facts.dialect, facts.counts.plain + facts.fill, facts.seals)
     if facts.change and facts.change.copies and facts.size and facts.fresh:
         span += rewriting(facts.dialect, facts.size.total)
     return span
@@ -221,9 +176,14 @@ def _ago(span: timedelta) -> str:
 
 
 def _block(column: ColumnPlan) -> Iterator[str]:
-    yield f"{column.at}: seal {column.seal} of {column.rows} rows ({column.nulls} NULL, {column.sealed} sealed already)"
+    fill = f"; fill in tokens of {column.fill}" if column.fill else ""
+    yield (
+        f"{column.at}: seal {column.seal} of {column.rows} rows "
+        f"({column.nulls} NULL, {column.sealed} sealed already){fill}"
+    )
     for label, texts in (
         ("does", column.does), ("stops", column.stops), ("refused", column.refusals), ("note", column.notes),
+        ("unseen", tuple(f"could not look at {what}" for what in column.unseen)),
     ):  # fmt: skip
         yield from (f"  {label + ':':<9}{text}" for text in texts)
 

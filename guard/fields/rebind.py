@@ -14,7 +14,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from guard import faults
-from guard.canon import all_key_bytes
+from guard.canon import all_key_bytes, column_key_bytes
 from guard.clock import Clock
 from guard.errors import BusyError, TamperedError
 from guard.events import Progress, RunId
@@ -24,7 +24,7 @@ from guard.fields.pace import Pace
 from guard.fields.store import Record
 from guard.fields.value import MARK, MODULUS, Cell
 from guard.shop import Shop, Table, progress
-from guard.shop.bulk import Changed, New, Rewrite, Rewriter
+from guard.shop.bulk import Changed, Found, Fresh, Rewrite, Rewriter
 from guard.shop.due import Due
 from guard.shop.progress import Batch, Bracket
 from guard.shop.rows import Key, within
@@ -87,13 +87,13 @@ def sample(binding: Binding, size: int = 200) -> Sampled:
     """Look how the first sealed values open. Changes nothing."""
     opening = _Opening(binding.cell, binding.former)
     with binding.shop.read() as connection:
-        found = _rewriter(binding, opening).read(connection, None, size)
+        found = _rewriter(binding).read(connection, None, size)
     if found is None:
         return Sampled(0, 0, 0)
-    new = opening(found.keys, found.rows)
+    new = opening(found)
     broken = len(opening.broken)
-    former = sum(values is not None for values in new)
-    return Sampled(len(new) - former - broken, former, broken)
+    former = len(found) - len(new.left)
+    return Sampled(len(new.left) - broken, former, broken)
 
 
 def rebind_column(binding: Binding, run: RunId, tell: Progress) -> Rebound:
@@ -135,11 +135,11 @@ class _Opening:
         """Places in the batch of what opened under neither."""
         self.digest = self.opened = 0
 
-    def __call__(self, keys: Sequence[Key], rows: Sequence[tuple[Any, ...]]) -> list[New | None]:
-        """Return what each row is to hold; None for what is done, and for what does not open."""
-        now = all_key_bytes(keys)
-        stored = [row[0] for row in rows]
-        were = [self._former.of(key, row[1:]) for key, row in zip(keys, rows, strict=True)]
+    def __call__(self, found: Found) -> Fresh:
+        """Return what each row is to hold; left is what is done, and what does not open."""
+        now = column_key_bytes(found.key)
+        stored = found.values
+        were = [self._former.of(key, row[1:]) for key, row in zip(found.keys, found.rows, strict=True)]
         values, is_new = self._open(now, were, stored)
         self.broken = [place for place, value in enumerate(values) if value is None]
         opened = [place for place, value in enumerate(values) if value is not None]
@@ -148,8 +148,7 @@ class _Opening:
         self.digest = sum(self._cell.digests([now[place] for place in opened], kept)) % MODULUS
         due = [place for place in opened if not is_new[place]]
         sealed = self._cell.seal_all([now[place] for place in due], [values[place] for place in due])
-        found = dict(zip(due, sealed, strict=True))
-        return [(found[place],) if place in found else None for place in range(len(stored))]
+        return Fresh((sealed,) if due else (), frozenset(range(len(stored))) - set(due))
 
     def _open(
         self, now: Sequence[bytes], were: Sequence[tuple[bytes, ...]], stored: Sequence[Any]
@@ -192,7 +191,7 @@ class _Sweep:
         self.broken: list[Key] = []
         self._binding = binding
         self._opening = _Opening(binding.cell, binding.former)
-        self._rewriter = _rewriter(binding, self._opening)
+        self._rewriter = _rewriter(binding)
         self._size = binding.pace.start
         self._number = 0
         self._first: Key | None = None
@@ -237,8 +236,8 @@ class _Sweep:
             found = self._rewriter.read(connection, self._last, size)
         if found is None:
             return None
-        new = self._opening(found.keys, found.rows)
-        if any(new):
+        new = self._opening(found)
+        if new.columns:
             began = binding.clock.now()
             with binding.shop.begin() as connection:
                 changed = self._rewriter.write(connection, found, new)
@@ -261,9 +260,9 @@ class _Sweep:
         progress.note(shop, connection, self.bracket, self._number + 1, Batch(first, last, changed.rows))
 
 
-def _rewriter(binding: Binding, opening: _Opening) -> Rewriter:
+def _rewriter(binding: Binding) -> Rewriter:
     table, column = binding.table, binding.column
-    job = Rewrite(table, column, (column,), table.key, Due(begins=MARK), opening, (), binding.former.columns)
+    job = Rewrite(table, column, (column,), table.key, Due(begins=MARK), (), binding.former.columns)
     return Rewriter(binding.shop, job)
 
 

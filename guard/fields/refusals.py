@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 from guard.fields.facts import Facts
 from guard.fields.measure import sealed_size
+from guard.fields.standing import meddling
 from guard.fields.store import Stage
 from guard.shop import Index, ShopColumn, alter
 from guard.shop.catalog import Sort, mentions
@@ -174,9 +175,9 @@ def _expressions(facts: Facts) -> Iterator[str]:
     for other in facts.table.columns:
         if other.generated and other.name != name and mentions(other.generated, name):
             yield f"the generated column {other.name} is made from it"
-    for trigger in facts.table.triggers:
-        if trigger.on_update and mentions(trigger.sql, name):
-            yield f"the trigger {trigger.name} works with it on update and could copy or change it; drop it first"
+    for trigger in meddling(facts.table, name):
+        when = "on update" if trigger.on_update else "on insert"
+        yield f"the trigger {trigger.name} works with it {when} and could copy or change it; drop it first"
 
 
 def _type_in_use(facts: Facts) -> Iterator[str]:

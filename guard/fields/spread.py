@@ -63,6 +63,16 @@ class Tally:
                 digest = blake2b(form, digest_size=8, key=key).digest()
                 seen[digest[0]].append(int.from_bytes(digest, "big"))
 
+    def digest(self, form: bytes) -> int:
+        """Return what `shared` knows a form by."""
+        return int.from_bytes(blake2b(form, digest_size=8, key=self._key).digest(), "big")
+
+    def shared(self) -> frozenset[int]:
+        """Return the digests of the forms that were counted more than once."""
+        return frozenset(
+            digest for bucket in self._seen for digest, same in groupby(sorted(bucket)) if sum(1 for _ in same) > 1
+        )
+
     def spread(self) -> Spread:
         """Return what was counted so far."""
         values = sum(map(len, self._seen))

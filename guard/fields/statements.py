@@ -19,6 +19,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 from guard.fields.compare import Comparator, refused
 from guard.fields.seal import SealedColumnError
+from guard.shop.brought import brought
 
 if TYPE_CHECKING:
     from guard.fields.encrypted import Encrypted
@@ -43,9 +44,17 @@ def forget(table: sa.Table) -> None:
 
 
 class _Tokens(types.LargeBinary):
-    """A token column. PostgreSQL is told the type of what is bound, NULLs included."""
+    """The token column `token`. PostgreSQL is told the type of what is bound, NULLs included."""
 
     render_bind_cast = True
+
+    def __init__(self, token: str) -> None:
+        super().__init__()
+        self.token = token
+
+    def bind_expression(self, bindvalue: sa.BindParameter[Any]) -> sa.ColumnElement[Any]:
+        """Return what is bound, told as coming with its value."""
+        return brought(self.token, bindvalue)
 
 
 def _before_execute(
@@ -108,7 +117,7 @@ def _token_column(table: sa.Table, name: str) -> sa.Column[Any]:
     """
     with _lock:
         if name not in table.columns:
-            table.append_column(sa.Column(name, _Tokens, system=True, _omit_from_statements=True))
+            table.append_column(sa.Column(name, _Tokens(name), system=True, _omit_from_statements=True))
         return table.columns[name]
 
 

@@ -8,7 +8,10 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class ColumnStatus:
-    """One column: its state, and what lies in it now. `trouble` says why it could not be looked at."""
+    """One column: its state, and what lies in it now.
+
+    `trouble` says why it could not be looked at, or what stands on it that could spoil it.
+    """
 
     at: str
     id: int
@@ -25,5 +28,5 @@ class ColumnStatus:
 
     @property
     def done(self) -> bool:
-        """Whether nothing of it lies there in plain text."""
+        """Whether nothing of it lies there in plain text, and nothing is in the way of that."""
         return self.state in {"sealed", "strict"} and self.plain == 0 and self.trouble is None

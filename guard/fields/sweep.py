@@ -53,7 +53,7 @@ class Tools:
     budget: Budget | None = None
     subjects: SubjectKeys | None = None
     workers: int = 1
-    """Processes that work on a column at the same time."""
+    """Processes that may work on a column at the same time; `Pace.workers` says how many do."""
 
     @property
     def keys(self) -> Keys:
@@ -69,6 +69,8 @@ class Outcome:
     left: int
     passed: int
     times: Times
+    workers: int = 1
+    """Processes that shared the column."""
 
 
 def work_of(direction: Direction, column_id: int) -> str:
@@ -128,7 +130,7 @@ def carry_out(tools: Tools, job: Job, bracket: Bracket, tell: Progress, expected
         if job.direction is Direction.SEAL and not job.spec.tokens:  # by the last look all writers know the stage
             tools.clock.sleep(max(SEEN - (tools.clock.now() - began), timedelta()))
         left = course.again(bracket)
-    return Outcome(course.rows, left, course.passed, Times.of(course.took))
+    return Outcome(course.rows, left, course.passed, Times.of(course.took), course.workers)
 
 
 class _Course:
@@ -143,12 +145,13 @@ class _Course:
         self._site = Site(tools.shop, tools.clock, tools.pace)
         self._sweepers: dict[Bracket, Sweeper] = {}
         self._total = self._due() if expected is None else expected
+        self.workers = tools.pace.workers(self._total, tools.workers)
 
     def ranges(self, bracket: Bracket) -> tuple[Range, ...]:
         """Return what earlier runs left of this work; else the whole table, cut for the workers."""
         shop, job = self._tools.shop, self._job
         with shop.read() as connection:
-            cuts = [key_bytes(key) for key in cut(shop, connection, job.table, job.key, self._tools.workers)]
+            cuts = [key_bytes(key) for key in cut(shop, connection, job.table, job.key, self.workers)]
         with shop.begin() as connection:
             left = progress.take_over(shop, connection, bracket.work)
         return left or tuple(Range(*ends) for ends in zip((None, *cuts), (*cuts, None), strict=True))
@@ -156,7 +159,8 @@ class _Course:
     def through(self, parts: Sequence[tuple[Bracket, Range]]) -> None:
         """Go through all parts once."""
         self._tell(self._job.spec.at, 0, self._total)
-        if len(parts) > 1 and self._tools.workers > 1:
+        self.workers = min(self.workers, len(parts))
+        if self.workers > 1:
             self._count(self._workers().run([Part(*part) for part in parts]))
             return
         for bracket, part in parts:
@@ -192,7 +196,7 @@ class _Course:
     def _workers(self) -> Workers:
         opening = {key_id: self._tools.keyring.by_id(key_id) for key_id in self._job.opening}
         order = Order(Address.of(self._tools.shop), self._job, self._tools.pace, opening)
-        return Workers(order, self._tools.keys.means(), self._tools.workers)
+        return Workers(order, self._tools.keys.means(), self.workers)
 
     def _due(self) -> int:
         shop, job = self._tools.shop, self._job

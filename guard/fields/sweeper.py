@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Final
@@ -23,14 +23,15 @@ from guard.fields.batch import Changer, Job
 from guard.fields.pace import Pace
 from guard.fields.value import MODULUS, Cell
 from guard.shop import Shop, progress
-from guard.shop.bulk import Changed, Found, New, Rewrite, Rewriter
+from guard.shop.bulk import Changed, Found, Fresh, Rewrite, Rewriter
 from guard.shop.progress import WHOLE, Batch, Bracket, Range
 from guard.shop.rows import Key
 
 _TRIES: Final = 6
 _REST: Final = timedelta(milliseconds=50)
+_SIZED: Final = frozenset({str, bytes})
 _NUMBER: Final = 8
-"""Bytes a number takes."""
+"""Bytes a value of any other type takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class _Ready:
     """A batch that was read and changed, and waits to be written."""
 
     found: Found
-    new: Sequence[New | None]
+    new: Fresh
     digests: Sequence[int] | None
     volume: int
     """Bytes of its values."""
@@ -78,7 +79,7 @@ class Sweeper:
         self._size = site.pace.start
         self._number = 0
         self._change = Changer(job, cell)
-        self._job = Rewrite(job.table, job.column, job.sets, job.key, job.due, self._change, job.path, job.person)
+        self._job = Rewrite(job.table, job.column, job.sets, job.key, job.due, job.path, job.person)
 
     def sweep(self, part: Range = WHOLE) -> Iterator[Done]:
         """Change what is due in `part` and yield what each batch did, after it was committed.
@@ -91,7 +92,7 @@ class Sweeper:
             tries = 0
             waiting = ahead(self._prepare, rewriter, after, self._size)
             while (ready := waiting()) is not None:
-                waiting = ahead(self._prepare, rewriter, ready.found.keys[-1], self._size)
+                waiting = ahead(self._prepare, rewriter, ready.found.last, self._size)
                 try:
                     done = self._commit(rewriter, ready)
                 except BusyError:  # another writer is in the way: again, with fewer rows each time
@@ -102,7 +103,7 @@ class Sweeper:
                     waiting = ahead(self._prepare, rewriter, after, max(1, self._size >> tries))
                     continue
                 if ready.is_whole and not tries:  # the last of a range says little of the next, and one of a retry
-                    each = ready.volume // len(ready.found.keys)
+                    each = ready.volume // len(ready.found)
                     self._size = self._site.pace.next(ready.size, done.took, each)
                 after, tries = done.last, 0
                 yield done
@@ -112,25 +113,25 @@ class Sweeper:
             found = rewriter.read(connection, after, size)
         if found is None:
             return None
-        is_whole = len(found.keys) == size
+        is_whole = len(found) == size
         found, volume = _within(found, self._site.pace.size)
-        new = self._change(found.keys, found.rows)
+        new = self._change(found)
         return _Ready(found, new, self._change.digests, volume, size, is_whole)
 
     def _commit(self, rewriter: Rewriter, ready: _Ready) -> Done:
         began = self._site.clock.now()
         changed = self._write(rewriter, ready)
         took = self._site.clock.now() - began
-        return Done(ready.found.keys[-1], changed.rows, len(changed.left), took)
+        return Done(ready.found.last, changed.rows, len(changed.left), took)
 
     def _write(self, rewriter: Rewriter, ready: _Ready) -> Changed:
         found = ready.found
-        if not any(ready.new):
-            return Changed(found.keys, left=frozenset(range(len(ready.new))))
+        if not ready.new.columns:
+            return Changed(found, left=ready.new.left)
         with self._site.shop.begin() as connection:
             changed = rewriter.write(connection, found, ready.new)
             faults.point("fields.batch.written")
-            first, last = all_key_bytes((found.keys[0], found.keys[-1]))
+            first, last = all_key_bytes((found.first, found.last))
             batch = Batch(first, last, changed.rows, _digest(ready, changed))
             progress.note(self._site.shop, connection, self._bracket, self._number + 1, batch)
             faults.point("fields.batch.noted")
@@ -165,11 +166,10 @@ def _ahead(shop: Shop) -> Iterator[_Ahead]:
 
 def _within(found: Found, size: int) -> tuple[Found, int]:
     """Return as many of the rows as fit into `size` bytes, one at least, and how many bytes they have."""
-    values = [row[0] for row in found.rows]
-    if {type(value) for value in values} <= {str, bytes}:
-        sizes = list(map(len, values))
-    else:
-        sizes = [len(value) if isinstance(value, str | bytes) else _NUMBER for value in values]
+    values = found.values
+    if set(map(type, values)) <= _SIZED and (total := sum(map(len, values))) <= size:
+        return found, total
+    sizes = [len(value) if type(value) in _SIZED else _NUMBER for value in values]
     if (total := sum(sizes)) <= size:
         return found, total
     rows = total = 0
@@ -177,4 +177,4 @@ def _within(found: Found, size: int) -> tuple[Found, int]:
         if rows and total + each > size:
             break
         rows, total = rows + 1, total + each
-    return replace(found, keys=found.keys[:rows], rows=found.rows[:rows], held=found.held[:rows]), total
+    return found.cut(rows), total

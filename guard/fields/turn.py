@@ -39,6 +39,8 @@ class Swept:
     note: str | None = None
     times: Times = field(default_factory=Times)
     """How long the transactions took; the shop may have waited for rows of theirs."""
+    workers: int = 1
+    """Processes that shared the column."""
 
 
 def seal_column(tools: Tools, column: Column, run: RunId, tell: Progress, expected: int | None = None) -> Swept:
@@ -61,7 +63,7 @@ def seal_column(tools: Tools, column: Column, run: RunId, tell: Progress, expect
     if not left and record.stage is Stage.SEALING:
         record = replace(record, stage=Stage.SEALED)
     rows = done.rows + (rekeyed.rows if rekeyed else 0)
-    return Swept(column.at, rows, left, record, _orphans(record, done), done.times)
+    return Swept(column.at, rows, left, record, _orphans(record, done), done.times, done.workers)
 
 
 def open_column(tools: Tools, column: Column, run: RunId, tell: Progress) -> Swept:
@@ -87,7 +89,7 @@ def open_column(tools: Tools, column: Column, run: RunId, tell: Progress) -> Swe
     faults.point("fields.column.ended")
     stage = Stage.OPENING if done.left else Stage.PLAIN
     record = replace(record, stage=stage, rows=None, digest=None, changed_at=tools.clock.now())
-    return Swept(column.at, done.rows, done.left, record, note, done.times)
+    return Swept(column.at, done.rows, done.left, record, note, done.times, done.workers)
 
 
 def rekey_column(tools: Tools, column: Column, run: RunId, tell: Progress) -> Swept:
@@ -102,7 +104,7 @@ def rekey_column(tools: Tools, column: Column, run: RunId, tell: Progress) -> Sw
     _remember(tools, record)
     faults.point("fields.column.remembered")
     done = _rekey(tools, record, run, tell)
-    return Swept(column.at, done.rows, done.left, record, times=done.times)
+    return Swept(column.at, done.rows, done.left, record, times=done.times, workers=done.workers)
 
 
 def _rekey(tools: Tools, record: Record, run: RunId, tell: Progress) -> Outcome:

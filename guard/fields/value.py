@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import struct
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
+from itertools import repeat
 from typing import Any, Final, Protocol
 from uuid import UUID
 
@@ -22,7 +24,7 @@ from guard.crypto.blind import Tokenizer
 from guard.crypto.budget import Budget
 from guard.crypto.envelope import Binding, Opener, Place, Sealer, is_tight
 from guard.crypto.plaintext import Kind
-from guard.crypto.stored import from_binary, from_text, to_binary, to_text
+from guard.crypto.stored import from_binary, from_text, to_binary, to_text, to_texts
 from guard.crypto.subjects import SubjectKeys, SubjectOpener, SubjectSealer
 from guard.crypto.wrap import Key, id_bytes
 from guard.errors import TamperedError
@@ -112,10 +114,8 @@ class Cell:
         self.spec = spec
         self._sealer, self._opener = _pair(spec, means)
         self._opens_texts = spec.form is not Form.BINARY and not isinstance(self._opener, SubjectOpener)
-        self._stored: Callable[[bytes], object] = to_binary if spec.form is Form.BINARY else to_text
-        self._column = parts(_u32(spec.column_id))
-        self._digest = HMAC(spec.digest, SHA256())
-        self._digest.update(parts(b"guard/digest1", _DOMAIN))
+        self._digest = blake2b(key=_digest_key(spec.digest), digest_size=32)
+        self._digest.update(_u32(spec.column_id))  # so the key is hashed once, and not for each value
         self._tokenizers = [
             Tokenizer(spec.store_id, spec.column_id, each.normaliser, each.key, each.size) for each in spec.tokens
         ]
@@ -144,7 +144,7 @@ class Cell:
         """Return what lies in the column for opened values."""
         return self.spec.spelling.plain(values)
 
-    def seal_all(self, bounds: Sequence[bytes], values: Sequence[Any]) -> list[object]:
+    def seal_all(self, bounds: Sequence[bytes], values: Sequence[Any]) -> Sequence[object]:
         """Return each value as the column stores it, sealed for its place. Raises TypeError for None."""
         sealed = self._sealer.seal_all(values, bounds)
         if self.spec.form is Form.MIXED and bytes in set(map(type, values)):
@@ -152,8 +152,7 @@ class Cell:
                 to_binary(raw) if isinstance(value, bytes) else to_text(raw)
                 for raw, value in zip(sealed, values, strict=True)
             ]
-        stored = self._stored
-        return [stored(raw) for raw in sealed]
+        return list(map(to_binary, sealed)) if self.spec.form is Form.BINARY else to_texts(sealed)
 
     def open_one(self, bound: bytes, stored: object) -> Any:
         """Return one value; the same as `open_each` for it, without what only pays for many."""
@@ -196,20 +195,24 @@ class Cell:
 
     def digests(self, rows: Sequence[bytes], values: Sequence[Any]) -> list[int]:
         """Return the digest of each value in its row."""
-        started, macs = self._digest.copy, []
-        kind, size, around = type(None), -1, _Around(b"", 0, 0)
-        write: Callable[[Any], bytes] = bytes
-        for row, value in zip(rows, values, strict=True):
-            if type(value) is not kind or len(row) != size:  # rare in a column
-                kind, size = type(value), len(row)
-                number, write = plaintext.writer(value, padded=False)
-                around = _Around(self._column, size, number)
-            body = write(value)
-            before, between = around[len(body)]
-            mac = started()
-            mac.update(before + row + between + body)
-            macs.append(mac.finalize())
-        return list(map(int.from_bytes, macs))
+        started, made = self._digest.copy, []
+        for written in self._written(rows, values):
+            digest = started()
+            digest.update(written)
+            made.append(digest.digest())
+        return list(map(int.from_bytes, made))
+
+    def _written(self, rows: Sequence[bytes], values: Sequence[Any]) -> Iterable[bytes]:
+        """Return what is hashed of each value: its row, its kind, itself."""
+        if len(set(map(type, values))) == 1:
+            kind, write = _shape(values[0])
+            return map(b"".join, zip(rows, repeat(kind, len(rows)), map(write, values), strict=True))
+        shapes = {type_: _shape(value) for type_, value in dict(zip(map(type, values), values, strict=True)).items()}
+        return [
+            row + kind + write(value)
+            for row, value in zip(rows, values, strict=True)
+            for kind, write in (shapes[type(value)],)
+        ]
 
     def _bare(self, stored: object) -> bytes:
         if isinstance(stored, str) and self.spec.form is not Form.BINARY:
@@ -219,17 +222,9 @@ class Cell:
         raise TamperedError(f"a sealed value lies there as {type(stored).__name__}")
 
 
-class _Around(dict[int, tuple[bytes, bytes]]):
-    """What stands before the row and before the value in the bytes of a digest, by the length of the value."""
-
-    def __init__(self, column: bytes, row: int, kind: int) -> None:
-        super().__init__()
-        self._column, self._row, self._kind = column, row, kind
-
-    def __missing__(self, size: int) -> tuple[bytes, bytes]:
-        before, between = self._column + _u32(self._row), _u32(size + 1) + bytes([self._kind])
-        inner = len(before) + self._row + len(between) + size
-        return self.setdefault(size, (_u32(inner) + before, between))
+def _shape(value: object) -> tuple[bytes, Callable[[Any], bytes]]:
+    kind, write = plaintext.writer(value, padded=False)
+    return bytes([kind]), write
 
 
 def heads(spec: CellSpec) -> Beginning:
@@ -244,6 +239,12 @@ def heads(spec: CellSpec) -> Beginning:
     return Beginning(
         frozenset(text for head in found for text in _texts(head)), frozenset(b"g1" + head for head in found)
     )
+
+
+def _digest_key(digest: bytes) -> bytes:
+    mac = HMAC(digest, SHA256())
+    mac.update(parts(b"guard/digest1", _DOMAIN, b""))
+    return mac.finalize()
 
 
 def _pair(spec: CellSpec, means: Means) -> tuple[_Seals, _Opens]:

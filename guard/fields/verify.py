@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -43,11 +44,15 @@ class Check:
     """Values whose person's key was destroyed, as was asked for."""
     untold: int = 0
     """Values whose token is not theirs, or missing: a search does not find them, or finds them for another value."""
+    lost: tuple[int, ...] = ()
+    """The places of the first of those rows, from 1, in the order of the key."""
+    amiss: tuple[str, ...] = ()
+    """What stands on the column and should not, or should and does not: triggers, each with what to do."""
 
     @property
     def clean(self) -> bool:
-        """Whether all is sealed and found, and what was sealed was there when it was first looked at."""
-        return not self.plain and not self.untold and (self.proven or self.same is not False)
+        """Whether all is sealed and found, nothing was lost before it was first looked at, and no trigger harms."""
+        return not (self.plain or self.untold or self.amiss) and (self.proven or self.same is not False)
 
 
 def verify_column(shop: Shop, job: Job, cell: Cell, record: Record, tell: Progress) -> Check:
@@ -76,6 +81,16 @@ def verify_column(shop: Shop, job: Job, cell: Cell, record: Record, tell: Progre
     return tally.check(record)
 
 
+@contextlib.contextmanager
+def blaming(harms: Sequence[str]) -> Iterator[None]:
+    """Let a TamperedError say what in the database may be to blame, before the rows are restored and spoilt again."""
+    try:
+        yield
+    except TamperedError as error:
+        error.hint = "; ".join([*harms, *([error.hint] if error.hint else [])])
+        raise
+
+
 def _batches(shop: Shop, job: Job, tokens: Sequence[str]) -> Iterator[Found]:
     """Yield the rows in batches, each read in a transaction of its own: a long one would keep the shop from writing."""
     reader = Reader(shop, job.look(*tokens))
@@ -98,6 +113,8 @@ class _Tally:
         self.rows = self.opened = self.plain = self.nulls = self.shredded = self.untold = self.digest = 0
         self.broken: list[int] = []
         """Places, from 1, of rows whose value does not open."""
+        self.lost: list[int] = []
+        """Places, from 1, of the first rows whose token is not their value's."""
 
     def add(self, batch: Found) -> None:
         """Count a batch."""
@@ -130,6 +147,7 @@ class _Tally:
             record.verified_at is not None and record.verified_at >= record.changed_at,
             self.shredded,
             self.untold,
+            tuple(self.lost),
         )
 
     def _open(self, batch: Found, sealed: Sequence[int]) -> None:
@@ -143,7 +161,7 @@ class _Tally:
         kept = [values[at] for at in good]
         self.opened += len(good)
         self.digest = (self.digest + sum(self._cell.digests([rows[at] for at in good], kept))) % MODULUS
-        self._compare([batch.rows[sealed[at]] for at in good], kept)
+        self._compare(batch, [sealed[at] for at in good], kept)
 
     def _bounds(self, batch: Found, sealed: Sequence[int], rows: Sequence[bytes]) -> list[bytes]:
         if self._job.spec.subject is None:
@@ -162,11 +180,13 @@ class _Tally:
         half = len(stored) // 2
         return self._values(bounds[:half], stored[:half]) + self._values(bounds[half:], stored[half:])
 
-    def _compare(self, rows: Sequence[tuple[Any, ...]], values: Sequence[Any]) -> None:
-        names = self._cell.token_names
-        if names:
-            there = [row[-len(names) :] for row in rows]
-            self.untold += sum(one != other for one, other in zip(there, self._cell.tokens(values), strict=True))
+    def _compare(self, batch: Found, places: Sequence[int], values: Sequence[Any]) -> None:
+        if names := self._cell.token_names:
+            there = [batch.rows[place][-len(names) :] for place in places]
+            made = self._cell.tokens(values)
+            wrong = [place for place, one, other in zip(places, there, made, strict=True) if one != other]
+            self.untold += len(wrong)
+            self.lost += [self.rows + place + 1 for place in wrong[: _NAMED - len(self.lost)]]
 
 
 _BROKEN: Final = object()

@@ -6,7 +6,7 @@ Definitions are taken from SHOW CREATE TABLE and kept word for word for the way 
 import contextlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -38,6 +38,9 @@ WHY_NOT: Mapping[str, str] = MappingProxyType(
 )  # fmt: skip
 """Types that cannot be made a text and back."""
 
+_COPIED = "ALGORITHM = COPY"
+"""Under a lock. Left to itself MariaDB (10.11) changes a collation while others write, and the indexes on it then lack
+what these wrote: it marks them as corrupted, and every statement that uses one fails."""
 _TOO_LONG, _TOO_WIDE, _NO_PREFIX, _TWICE = "1071", "1118", "1170", "1062"
 _REASONS = {
     **dict.fromkeys(("1265", "1406"), "it holds values that are longer than {kind}, or are none"),
@@ -89,7 +92,7 @@ def widen(shop: Shop, table: Table, column: str, longest: int) -> None:
         if found.fits(longest):
             return
         collation = connection.execute(sa.text(_BINARY), {"charset": found.charset or "ascii"}).scalar()
-        change = f"ALTER TABLE {ticked(table.name)} MODIFY COLUMN {ticked(column)} "
+        change = f"ALTER TABLE {ticked(table.name)} {_COPIED}, MODIFY COLUMN {ticked(column)} "
         try:
             run(connection, change + widened(found, column, longest, collation))
         except sa.exc.DBAPIError as error:
@@ -124,7 +127,7 @@ def narrow(shop: Shop, table: Table, column: str, original: str) -> str | None:
         measure = "CHAR_LENGTH" if limit and limit[1] == "char" else "LENGTH"
         if limit and _count(connection, table, f"{measure}({ticked(column)}) > {limit[2]}"):  # blanks would be cut
             return f"it holds values that are longer than {limit[0]}"
-        run(connection, f"ALTER TABLE {ticked(table.name)} MODIFY COLUMN {ticked(column)} {original}")
+        run(connection, f"ALTER TABLE {ticked(table.name)} {_COPIED}, MODIFY COLUMN {ticked(column)} {original}")
         faults.point("shop.narrow.altered")
         return None
 
@@ -183,39 +186,36 @@ def index_token(shop: Shop, table: Table, name: str, *, unique: bool) -> None:
 
 
 def follow(shop: Shop, table: Table, column: str, tokens: Sequence[str]) -> None:
-    """See `guard.shop.alter.follow`."""
-    clear = "".join(
-        f"    IF NEW.{token} <=> OLD.{token} THEN SET NEW.{token} = NULL; END IF;\n" for token in map(ticked, tokens)
+    """See `guard.shop.alter.follow`.
+
+    A trigger of MariaDB does not know which columns an UPDATE names. So who writes a token assigns it to a user
+    variable of its name as well, in the same statement (`guard.shop.brought`), and each row takes that up again.
+    """
+    each = "".join(
+        f"  IF NEW.{token} <=> OLD.{token} AND NOT (NEW.{token} <=> CAST(@{token} AS BINARY)) AND changed THEN\n"
+        f"    SET NEW.{token} = NULL;\n  END IF;\n  SET @{token} = NULL;\n"
+        for token in map(ticked, tokens)
     )
-    body = f"BEGIN\n  IF {_changed(column)} AND NOT {_sealed_now(table, column)} THEN\n{clear}  END IF;\nEND"
-    _install(shop, table, {names.trigger("follow", table.name, column): ("UPDATE", body)})
+    body = f"BEGIN\n  DECLARE changed BOOLEAN DEFAULT {_changed(column)};\n{each}END"
+    fence = names.trigger("fence_update", table.name, column)
+    _install(shop, table, [_Trigger(names.trigger("follow", table.name, column), "UPDATE", body, "PRECEDES", fence)])
 
 
 def fence(shop: Shop, table: Table, column: str, tokens: Sequence[str], *, plain: bool = False) -> None:
-    """See `guard.shop.alter.fence`."""
+    """See `guard.shop.alter.fence`. It comes behind the trigger that empties tokens, and refuses what lacks one."""
     value, tokens = ticked(column), [ticked(token) for token in tokens]
     seal = [] if plain else [f"NOT {_sealed_now(table, column)}"]
     wrong = " OR ".join([*seal, *(f"NEW.{token} IS NULL" for token in tokens)])
     changed = " OR ".join([_changed(column), *(f"NOT (NEW.{token} <=> OLD.{token})" for token in tokens)])
-    # where "follow" was made later it runs later, and would empty these tokens: what lags behind counts as missing
-    lag = " OR ".join(f"NEW.{token} <=> OLD.{token}" for token in tokens) if plain and tokens else "FALSE"
-    lags = f"{_changed(column)} AND NOT {_sealed_now(table, column)} AND ({lag})"
     said = refusal(table.name, column).replace("\\", "\\\\").replace("'", "''")
     refuse = f"SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = '{said}';"
-    _install(
-        shop,
-        table,
-        {
-            names.trigger(kind, table.name, column): (
-                when,
-                f"BEGIN\n  IF NEW.{value} IS NOT NULL AND ({refused}) THEN\n    {refuse}\n  END IF;\nEND",
-            )
-            for kind, when, refused in (
-                ("fence", "INSERT", wrong),
-                ("fence_update", "UPDATE", f"(({changed}) AND ({wrong})) OR ({lags})"),
-            )
-        },
+    on_insert, on_update = (
+        f"BEGIN\n  IF NEW.{value} IS NOT NULL AND ({refused}) THEN\n    {refuse}\n  END IF;\nEND"
+        for refused in (wrong, f"({changed}) AND ({wrong})")
     )
+    behind = names.trigger("follow", table.name, column)
+    update = _Trigger(names.trigger("fence_update", table.name, column), "UPDATE", on_update, "FOLLOWS", behind)
+    _install(shop, table, [_Trigger(names.trigger("fence", table.name, column), "INSERT", on_insert), update])
 
 
 def unguard(shop: Shop, table: Table, column: str) -> None:
@@ -243,15 +243,27 @@ def guards(shop: Shop, table: Table, column: str) -> frozenset[str]:
     )
 
 
-def _install(shop: Shop, table: Table, wanted: Mapping[str, tuple[str, str]]) -> None:
-    """Make or replace triggers, by name: when they run, and their body. One that stands as it should is left alone."""
+@dataclass(frozen=True, slots=True)
+class _Trigger:
+    """A trigger that runs before `when`; where the trigger `other` stands, it "FOLLOWS" or "PRECEDES" it."""
+
+    name: str
+    when: str
+    body: str
+    order: str = ""
+    other: str = ""
+
+
+def _install(shop: Shop, table: Table, wanted: Sequence[_Trigger]) -> None:
+    """Make or replace triggers. One that stands as it should is left alone."""
 
     def step(connection: Connection) -> None:
         there = _triggers(connection, table)
-        for name, (when, body) in wanted.items():
-            if there.get(name) != body:
-                place = f"BEFORE {when} ON {ticked(table.name)}"
-                run(connection, f"CREATE OR REPLACE TRIGGER {ticked(name)} {place} FOR EACH ROW\n{body}")
+        for each in wanted:
+            if there.get(each.name) != each.body:
+                place = f"BEFORE {each.when} ON {ticked(table.name)} FOR EACH ROW"
+                order = f" {each.order} {ticked(each.other)}" if each.other in there else ""
+                run(connection, f"CREATE OR REPLACE TRIGGER {ticked(each.name)} {place}{order}\n{each.body}")
                 faults.point("shop.trigger.made")
 
     _locked(shop, table, step, "TRIGGER")

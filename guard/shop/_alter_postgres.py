@@ -201,9 +201,8 @@ def add_token(shop: Shop, table: Table, name: str) -> None:
 
 def _share(connection: Connection, shop: Shop, table: Table, token: str) -> None:
     """Grant a token column to whom its column is granted by name: else their `SELECT *` and their writes would fail."""
-    version = int(token.rpartition("__guard")[2])
     for column in table.columns:
-        if names.token_column(column.name, version) == token:
+        if names.token_column(column.name, names.version(token)) == token:
             wanted = {"schema": shop.schema, "table": table.name, "column": column.name}
             for what, who in connection.execute(sa.text(_SHARED), wanted).all():
                 run(connection, f"GRANT {what} ({quoted(token)}) ON {qualified(shop, table.name)} TO {who}")

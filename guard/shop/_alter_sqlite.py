@@ -12,6 +12,8 @@ from guard.shop._sql import literal, patiently, quoted, refusal, run
 from guard.shop.catalog import Table
 from guard.shop.connect import Shop
 
+_BROUGHT = quoted(names.BROUGHT)
+
 
 def original(shop: Shop, table: Table, column: str) -> str | None:  # noqa: ARG001  # any value fits any column
     """See `guard.shop.alter.original`."""
@@ -73,45 +75,49 @@ def index_token(shop: Shop, table: Table, name: str, *, unique: bool) -> None:
 def follow(shop: Shop, table: Table, column: str, tokens: Sequence[str]) -> None:
     """See `guard.shop.alter.follow`. SQLite's triggers cannot change NEW: the row is written once more.
 
-    What the row holds by then stays: another trigger may have changed the value, and its token was emptied for that.
+    Which columns an UPDATE names is known only by which triggers it fires, in no certain order but that BEFORE comes
+    before AFTER: so the one notes a token that is named in a table, and the other looks there. What the row holds by
+    then stays: another trigger may have changed the value, and its token was emptied for that. Of plain values no note
+    is taken, it would be a copy: there a token comes along by being another.
     """
-    sets = ", ".join(f"{token} = CASE WHEN NEW.{token} IS NOT OLD.{token} THEN {token} END"
-                     for token in map(quoted, tokens))  # fmt: skip
-    row = " AND ".join(f"{key} IS NEW.{key}" for key in map(quoted, table.key))  # a key of SQLite may hold NULL
     value = quoted(column)
-    name = names.trigger("follow", table.name, column)
-    again = f"UPDATE {quoted(table.name)} SET {sets} WHERE {row}"  # noqa: S608  # quoted
-    sql = (
-        f"CREATE TRIGGER {quoted(name)} AFTER UPDATE OF {value} ON {quoted(table.name)}\n"
-        f"WHEN (NEW.{value} COLLATE BINARY IS NOT OLD.{value} OR typeof(NEW.{value}) <> typeof(OLD.{value}))"
-        f" AND NOT {_sealed(column)}\n"
-        f"BEGIN {again}; END"
+    kept = [f"({_other(token)} OR NEW.{quoted(token)} IS NULL OR EXISTS {_noted(token, value)})" for token in tokens]
+    sets = ", ".join(
+        f"{token} = CASE WHEN {stays} THEN {token} END" for token, stays in zip(map(quoted, tokens), kept, strict=True)
     )
-    _install(shop, table, {name: sql})
+    row = " AND ".join(f"{key} IS NEW.{key}" for key in map(quoted, table.key))  # a key of SQLite may hold NULL
+    empty = f"UPDATE {quoted(table.name)} SET {sets} WHERE {row} AND NOT ({' AND '.join(kept)})"  # noqa: S608  # quoted
+    forget = f"DELETE FROM {_BROUGHT} WHERE value IS NEW.{value}"  # noqa: S608  # quoted
+    wanted = {
+        names.trigger("follow", table.name, column): f"AFTER UPDATE OF {value} ON {quoted(table.name)}\n"
+        f"WHEN {_changed(column)}\nBEGIN {empty}; {forget}; END"
+    }
+    for token in tokens:
+        named = quoted(token)
+        note = f"INSERT INTO {_BROUGHT} VALUES ({literal(token)}, NEW.{value})"  # noqa: S608  # quoted
+        stays = f"NEW.{named} IS OLD.{named} AND NEW.{named} IS NOT NULL"
+        wanted[names.brought(table.name, column, token)] = (
+            f"BEFORE UPDATE OF {named} ON {quoted(table.name)}\n"
+            f"WHEN {stays} AND {_changed(column)} AND {_sealed(column)}\nBEGIN {note}; END"
+        )
+    _install(shop, table, wanted, column)
 
 
 def fence(shop: Shop, table: Table, column: str, tokens: Sequence[str], *, plain: bool = False) -> None:
     """See `guard.shop.alter.fence`."""
-    value, tokens = quoted(column), [quoted(token) for token in tokens]
+    value, named = quoted(column), [quoted(token) for token in tokens]
     name = names.trigger("fence", table.name, column)
     seal = [] if plain else [f"NOT {_sealed(column)}"]
-    wrong = " OR ".join([*seal, *(f"NEW.{token} IS NULL" for token in tokens)])
-    changed = " OR ".join(
-        [
-            f"NEW.{value} COLLATE BINARY IS NOT OLD.{value}",
-            f"typeof(NEW.{value}) <> typeof(OLD.{value})",
-            *(f"NEW.{token} IS NOT OLD.{token}" for token in tokens),
-        ]
-    )
+    wrong = " OR ".join([*seal, *(f"NEW.{token} IS NULL" for token in named)])
+    changed = " OR ".join([_changed(column), *map(_other, tokens)])
     refuse = f"BEGIN SELECT RAISE(ABORT, {literal(refusal(table.name, column))}); END"
     on_update = names.trigger("fence_update", table.name, column)
     _install(
         shop,
         table,
         {
-            name: f"CREATE TRIGGER {quoted(name)} BEFORE INSERT ON {quoted(table.name)}\n"
-            f"WHEN NEW.{value} IS NOT NULL AND ({wrong})\n{refuse}",
-            on_update: f"CREATE TRIGGER {quoted(on_update)} BEFORE UPDATE OF {', '.join([value, *tokens])}"
+            name: f"BEFORE INSERT ON {quoted(table.name)}\nWHEN NEW.{value} IS NOT NULL AND ({wrong})\n{refuse}",
+            on_update: f"BEFORE UPDATE OF {', '.join([value, *named])}"
             f" ON {quoted(table.name)}\nWHEN NEW.{value} IS NOT NULL AND ({changed}) AND ({wrong})\n{refuse}",
         },
     )
@@ -119,11 +125,16 @@ def fence(shop: Shop, table: Table, column: str, tokens: Sequence[str], *, plain
 
 def unguard(shop: Shop, table: Table, column: str) -> None:
     """See `guard.shop.alter.unguard`."""
+    kinds = {names.trigger(kind, table.name, column) for kind in ("follow", "fence", "fence_update")}
 
     def step(connection: Connection) -> None:
-        for kind in ("follow", "fence", "fence_update"):
-            run(connection, f"DROP TRIGGER IF EXISTS {quoted(names.trigger(kind, table.name, column))}")
-            faults.point("shop.unguard.dropped")
+        for name in _triggers(connection, table):
+            if name in kinds or names.is_brought(name, table.name, column):
+                run(connection, f"DROP TRIGGER {quoted(name)}")
+                faults.point("shop.unguard.dropped")
+        query = "SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND instr(sql, ?)"
+        if connection.exec_driver_sql(query, (names.BROUGHT,)).first() is None:
+            run(connection, f"DROP TABLE IF EXISTS {_BROUGHT}")
 
     _locked(shop, table, step)
 
@@ -140,16 +151,38 @@ def guards(shop: Shop, table: Table, column: str) -> frozenset[str]:
     )
 
 
-def _install(shop: Shop, table: Table, wanted: dict[str, str]) -> None:
+def _install(shop: Shop, table: Table, wanted: dict[str, str], followed: str | None = None) -> None:
+    """Make or replace triggers, by name; with `followed` those that note other tokens of this column go."""
+    made = {name: f"CREATE TRIGGER {quoted(name)} {sql}" for name, sql in wanted.items()}
+
     def step(connection: Connection) -> None:
+        if followed is not None:
+            run(connection, f"CREATE TABLE IF NOT EXISTS {_BROUGHT} (token TEXT, value)")
         there = _triggers(connection, table)
-        for name, sql in wanted.items():
+        old = {name for name in there if followed and names.is_brought(name, table.name, followed)}
+        for name in [*made, *(old - made.keys())]:
+            sql = made.get(name)
             if there.get(name) != sql:
                 run(connection, f"DROP TRIGGER IF EXISTS {quoted(name)}")
                 faults.point("shop.trigger.dropped")
-                run(connection, sql)
+                if sql is not None:
+                    run(connection, sql)
 
     _locked(shop, table, step)
+
+
+def _other(token: str) -> str:
+    return f"NEW.{quoted(token)} IS NOT OLD.{quoted(token)}"
+
+
+def _noted(token: str, value: str) -> str:
+    return f"(SELECT 1 FROM {_BROUGHT} WHERE token = {literal(token)} AND value IS NEW.{value})"  # noqa: S608  # quoted
+
+
+def _changed(column: str) -> str:
+    """Return the condition "the value is another, byte by byte"."""
+    value = quoted(column)
+    return f"(NEW.{value} COLLATE BINARY IS NOT OLD.{value} OR typeof(NEW.{value}) <> typeof(OLD.{value}))"
 
 
 def _sealed(column: str) -> str:

@@ -1,6 +1,7 @@
 """guard's triggers on PostgreSQL. Their functions look at the row only when they run: a type may change under them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -23,22 +24,30 @@ WHERE n.nspname = :schema AND c.relname = :table AND NOT t.tgisinternal AND left
 
 
 def follow(shop: Shop, table: Table, column: str, tokens: Sequence[str]) -> None:
-    """See `guard.shop.alter.follow`."""
-    clear = "\n".join(
-        f"    IF NEW.{token} IS NOT DISTINCT FROM OLD.{token} THEN NEW.{token} := NULL; END IF;"
+    """See `guard.shop.alter.follow`.
+
+    Which columns an UPDATE names is known only by which triggers it fires. So a trigger for each token, the first in
+    the alphabet, marks one that is named and stays the same by a byte more, which this one takes off again.
+    """
+    each = "\n".join(
+        f"  IF NEW.{token} IS NOT DISTINCT FROM OLD.{token} THEN\n"
+        f"    IF changed THEN NEW.{token} := NULL; END IF;\n"
+        f"  ELSIF NEW.{token} = {_marked(f'OLD.{token}')} THEN NEW.{token} := OLD.{token};\n  END IF;"
         for token in map(quoted, tokens)
     )
-    body = (
-        f"BEGIN\n  IF {_changed(table, column)} AND NOT {sealed(table, column, 'NEW.')} THEN\n"
-        f"{clear}\n  END IF;\n  RETURN NEW;\nEND"
-    )
-    _install(shop, table, names.trigger("follow", table.name, column), "UPDATE", body)
+    body = f"DECLARE changed boolean := {_changed(table, column)};\nBEGIN\n{each}\n  RETURN NEW;\nEND"
+    wanted = [_Trigger(names.trigger("follow", table.name, column), "UPDATE", body)]
+    for token in tokens:
+        name, named = names.brought(table.name, column, token), quoted(token)
+        mark = f"IF NEW.{named} = OLD.{named} THEN NEW.{named} := {_marked(f'NEW.{named}')}; END IF;"
+        wanted.append(_Trigger(name, f"UPDATE OF {named}", f"BEGIN\n  {mark}\n  RETURN NEW;\nEND"))
+    _install(shop, table, wanted, column)
 
 
 def fence(shop: Shop, table: Table, column: str, tokens: Sequence[str], *, plain: bool = False) -> None:
     """See `guard.shop.alter.fence`."""
     named = [quoted(token) for token in tokens]
-    touched = " OR ".join([_changed(table, column), *(f"NEW.{token} IS DISTINCT FROM OLD.{token}" for token in named)])
+    touched = " OR ".join(["changed", *(f"NEW.{token} IS DISTINCT FROM OLD.{token}" for token in named)])
     seal = [] if plain else [f"NOT {sealed(table, column, 'NEW.')}"]
     wrong = " OR ".join([*seal, *(f"NEW.{token} IS NULL" for token in named)])
     name = names.trigger("fence", table.name, column)
@@ -48,28 +57,23 @@ def fence(shop: Shop, table: Table, column: str, tokens: Sequence[str], *, plain
     )
     # "fence" runs before "follow", which would empty these tokens: what lags behind counts as missing
     lag = " OR ".join(f"NEW.{token} IS NOT DISTINCT FROM OLD.{token}" for token in named)
-    lags = (
-        f"{_changed(table, column)} AND NOT {sealed(table, column, 'NEW.')} AND ({lag})" if plain and lag else "false"
-    )
     body = (
-        f"BEGIN\n  IF TG_OP = 'UPDATE' THEN\n    IF NOT ({touched}) THEN RETURN NEW; END IF;\n"
-        f"    IF NEW.{quoted(column)} IS NOT NULL AND {lags} THEN\n    {refuse}  END IF;\n"
+        f"DECLARE changed boolean;\nBEGIN\n  IF TG_OP = 'UPDATE' THEN\n    changed := {_changed(table, column)};\n"
+        f"    IF NOT ({touched}) THEN RETURN NEW; END IF;\n"
+        f"    IF NEW.{quoted(column)} IS NOT NULL AND changed AND ({lag}) THEN\n    {refuse}  END IF;\n"
         f"  IF NEW.{quoted(column)} IS NOT NULL AND ({wrong}) THEN\n    {refuse}  RETURN NEW;\nEND"
     )
-    _install(shop, table, name, "INSERT OR UPDATE", body)
+    _install(shop, table, [_Trigger(name, "INSERT OR UPDATE", body)])
 
 
 def unguard(shop: Shop, table: Table, column: str) -> None:
     """See `guard.shop.alter.unguard`."""
+    kinds = [names.trigger(kind, table.name, column) for kind in ("follow", "fence")]
 
     def step(connection: Connection) -> None:
-        there = {trigger.name for trigger in triggers(connection, shop, table)}
-        for kind in ("follow", "fence"):
-            name = names.trigger(kind, table.name, column)
-            if name in there:
-                run(connection, f"DROP TRIGGER {quoted(name)} ON {qualified(shop, table.name)}")
-            run(connection, f"DROP FUNCTION IF EXISTS {qualified(shop, name)}()")
-            faults.point("shop.unguard.dropped")
+        there = [trigger.name for trigger in triggers(connection, shop, table)]
+        for name in dict.fromkeys([*(each for each in there if names.is_brought(each, table.name, column)), *kinds]):
+            _drop(connection, shop, table, name, standing=name in there)
 
     locked(shop, table, step)
 
@@ -81,30 +85,58 @@ def guards(shop: Shop, table: Table, column: str) -> frozenset[str]:
     return frozenset(kind for kind in ("follow", "fence") if names.trigger(kind, table.name, column) in there)
 
 
-def _install(shop: Shop, table: Table, name: str, when: str, body: str) -> None:
-    """Make or replace a trigger. The function alone is replaced where the trigger stands: that needs no table lock.
+@dataclass(frozen=True, slots=True)
+class _Trigger:
+    """A trigger that runs before `when`: "UPDATE OF token"."""
 
-    It runs ALWAYS: else sessions with session_replication_role = replica, as loaders use it, would pass it by.
+    name: str
+    when: str
+    body: str
+
+
+def _install(shop: Shop, table: Table, wanted: Sequence[_Trigger], followed: str | None = None) -> None:
+    """Make or replace triggers, all in one transaction.
+
+    With `followed` those that note other tokens of this column go.
     """
-    function, place = qualified(shop, name), qualified(shop, table.name)
 
     def step(connection: Connection) -> None:
         there = {trigger.name: trigger for trigger in triggers(connection, shop, table)}
-        if name not in there or there[name].body != body:
-            run(
-                connection,
-                f"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS {literal(body)}",
-            )
-        faults.point("shop.trigger.function")
-        if name not in there:
-            run(
-                connection,
-                f"CREATE TRIGGER {quoted(name)} BEFORE {when} ON {place} FOR EACH ROW EXECUTE FUNCTION {function}()",
-            )
-        if name not in there or there[name].enabled != "A":
-            run(connection, f"ALTER TABLE {place} ENABLE ALWAYS TRIGGER {quoted(name)}")
+        for each in wanted:
+            _make(connection, shop, table, each, there.get(each.name))
+        for name in there.keys() - {each.name for each in wanted}:
+            if followed is not None and names.is_brought(name, table.name, followed):
+                _drop(connection, shop, table, name, standing=True)
 
     locked(shop, table, step, f"GRANT CREATE ON SCHEMA {shop.schema}; {OWNER}")
+
+
+def _make(connection: Connection, shop: Shop, table: Table, wanted: _Trigger, there: Any) -> None:
+    """Make one trigger, or bring the one that is `there` up to date: its function alone, which needs no table lock.
+
+    It runs ALWAYS: else sessions with session_replication_role = replica, as loaders use it, would pass it by.
+    """
+    function, place, name = qualified(shop, wanted.name), qualified(shop, table.name), quoted(wanted.name)
+    if there is None or there.body != wanted.body:
+        text = literal(wanted.body)
+        run(connection, f"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS {text}")
+    faults.point("shop.trigger.function")
+    if there is None:
+        made = f"CREATE TRIGGER {name} BEFORE {wanted.when} ON {place}"
+        run(connection, f"{made} FOR EACH ROW EXECUTE FUNCTION {function}()")
+    if there is None or there.enabled != "A":
+        run(connection, f"ALTER TABLE {place} ENABLE ALWAYS TRIGGER {name}")
+
+
+def _drop(connection: Connection, shop: Shop, table: Table, name: str, *, standing: bool) -> None:
+    if standing:
+        run(connection, f"DROP TRIGGER {quoted(name)} ON {qualified(shop, table.name)}")
+    run(connection, f"DROP FUNCTION IF EXISTS {qualified(shop, name)}()")
+    faults.point("shop.unguard.dropped")
+
+
+def _marked(token: str) -> str:
+    return f"{token} OPERATOR(pg_catalog.||) '\\x00'::bytea"
 
 
 def sealed(table: Table, column: str, row: str) -> str:

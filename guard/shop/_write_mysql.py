@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy.engine import Connection
 
 from guard.shop._sql import run, ticked
+from guard.shop.brought import assigned
 from guard.shop.catalog import Sort, Table
 
 if TYPE_CHECKING:
-    from guard.shop.bulk import New, Old, Rewrite
+    from guard.shop.bulk import Columns, Rewrite
     from guard.shop.connect import Shop
-    from guard.shop.rows import Key
 
 _ROWS: Final = 200
 """Rows of one statement: the server looks at half of them to find the one it is at."""
@@ -35,19 +35,21 @@ class Writer:
         self._wait = f"SET innodb_lock_wait_timeout = {seconds}"
         self._keys = tuple(map(ticked, job.key))
         place = (f"{ticked(shop.schema)}." if shop.schema else "") + ticked(job.table.name)
-        sets = ", ".join(f"{_named(ticked(name))} = %s" for name in job.sets)
+        sets = [f"{ticked(_named(name))} = {assigned(_named(name), '%s')}" for name in job.sets]
+        kept = [_named(name) for name in job.keeps]
+        sets += [f"{ticked(name)} = {assigned(name, ticked(name))}" for name in kept]
         same = " AND ".join(f"{_named(_exact(job.table, name))} = %s" for name in told)
-        self._sql = f"UPDATE {_named(place)} FORCE INDEX (PRIMARY) SET {sets} WHERE %s AND {same}"  # noqa: S608  # quoted
+        self._sql = f"UPDATE {_named(place)} FORCE INDEX (PRIMARY) SET {', '.join(sets)} WHERE %s AND {same}"  # noqa: S608  # quoted
 
-    def write(self, connection: Connection, keys: Sequence[Key], held: Sequence[Old], new: Sequence[New]) -> int:
+    def write(self, connection: Connection, key: Columns, held: Columns, new: Columns) -> int:
         """See `guard.shop.bulk.Writer`."""
         run(connection, self._wait)
         driver: Any = connection.connection.driver_connection
         driver.encoders[_Written] = _Written.sql
-        rows, fresh = ([_literals(column) for column in zip(*each, strict=True)] for each in (keys, new))
-        olds = [_literals(column, exact=True) for column in zip(*held, strict=True)]
+        rows, fresh = ([_literals(column) for column in each] for each in (key, new))
+        olds = [_literals(column, exact=True) for column in held]
         hit = 0
-        for start in range(0, len(keys), _ROWS):
+        for start in range(0, len(key[0]), _ROWS):
             part = slice(start, start + _ROWS)
             given = _Rows(self._keys, [column[part] for column in rows])
             pieces = [*(given.case(column[part]) for column in fresh), given.among()]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy.engine import Connection
@@ -16,9 +15,8 @@ from sqlalchemy.engine import Connection
 from guard.shop._sql import quoted
 
 if TYPE_CHECKING:
-    from guard.shop.bulk import New, Old, Rewrite
+    from guard.shop.bulk import Columns, Rewrite
     from guard.shop.connect import Shop
-    from guard.shop.rows import Key
 
 ERRORS: Final = (sqlite3.Error,)
 """What the driver raises while rows are fetched."""
@@ -35,24 +33,23 @@ class Writer:
         self._told = told
         self._width = len(job.sets) + len(job.key) + len(told)
 
-    def write(self, connection: Connection, keys: Sequence[Key], held: Sequence[Old], new: Sequence[New]) -> int:
+    def write(self, connection: Connection, key: Columns, held: Columns, new: Columns) -> int:
         """See `guard.shop.bulk.Writer`."""
-        columns = (*zip(*new, strict=True), *zip(*keys, strict=True), *zip(*held, strict=True))
-        kinds = {type(value) for column in columns[self._width - len(self._told) :] for value in column}
-        rows = list(zip(*columns, strict=True))
-        whole = len(rows) - len(rows) % _ROWS
-        given = [_flat(rows[start : start + _ROWS]) for start in range(0, whole, _ROWS)]
+        told_apart = {kind for column in held for kind in set(map(type, column))} <= _TOLD_APART
+        given = _listed((*new, *key, *held), _ROWS)
+        rest = [given.pop()] if len(given[-1]) < _ROWS * self._width else []
         hit = 0
-        for count, parameters in ((_ROWS, given), (len(rows) - whole, [_flat(rows[whole:])])):
-            if count and parameters:
-                sql = self._sql(count, told_apart=kinds <= _TOLD_APART)
+        for parameters in (given, rest):
+            if parameters:
+                sql = self._sql(len(parameters[0]) // self._width, told_apart=told_apart)
                 hit += connection.exec_driver_sql(sql, parameters).rowcount
         return hit
 
     def _sql(self, rows: int, *, told_apart: bool) -> str:
         table = quoted(self._job.table.name)
         places = iter(range(1, self._width + 1))
-        sets = ", ".join(f"{quoted(name)} = guard.column{next(places)}" for name in self._job.sets)
+        kept = (f"{quoted(name)} = {table}.{quoted(name)}" for name in self._job.keeps)
+        sets = ", ".join([*(f"{quoted(name)} = guard.column{next(places)}" for name in self._job.sets), *kept])
         same = [f"{table}.{quoted(name)} = guard.column{next(places)}" for name in self._job.key]
         for name, place in zip(self._told, places, strict=True):
             value = f"{table}.{quoted(name)}"
@@ -62,5 +59,10 @@ class Writer:
         return f"UPDATE {table} SET {sets} FROM (VALUES {', '.join([row] * rows)}) AS guard WHERE {' AND '.join(same)}"  # noqa: S608  # quoted
 
 
-def _flat(rows: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
-    return tuple(chain.from_iterable(rows))
+def _listed(columns: Sequence[Sequence[Any]], rows: int) -> list[tuple[Any, ...]]:
+    """Return the values row by row, those of `rows` rows together."""
+    width = len(columns)
+    flat: list[Any] = [None] * (width * len(columns[0]))
+    for place, column in enumerate(columns):
+        flat[place::width] = column
+    return [tuple(flat[start : start + rows * width]) for start in range(0, len(flat), rows * width)]

@@ -68,9 +68,10 @@ def index_token(shop: Shop, table: Table, name: str, *, unique: bool) -> None:
 
 
 def follow(shop: Shop, table: Table, column: str, tokens: Sequence[str]) -> None:
-    """Let tokens follow: an UPDATE that puts another plain value there and leaves a token as it was empties the token.
+    """Let tokens follow: an UPDATE that puts another value there, plain or sealed, empties those it does not bring.
 
-    Installs the trigger or puts it in place of one with other tokens.
+    It brings a token that is another than before, or that it names, as `guard.shop.brought` says. Installs the
+    triggers, or puts them in place of those for other tokens.
     """
     _of(shop).follow(shop, table, column, tokens)
 
@@ -80,12 +81,13 @@ def fence(shop: Shop, table: Table, column: str, tokens: Sequence[str], *, plain
 
     An UPDATE that touches neither value nor tokens passes, whatever the row holds. Without tokens only the seal counts.
     With `plain` a value that is not sealed passes too when it brings its tokens: while writers change over to sealing.
+    Stands beside `follow`, which says what is brought.
     """
     _of(shop).fence(shop, table, column, tokens, plain=plain)
 
 
 def unguard(shop: Shop, table: Table, column: str) -> None:
-    """Drop both triggers of a column."""
+    """Drop all triggers of a column."""
     _of(shop).unguard(shop, table, column)
 
 

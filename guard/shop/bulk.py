@@ -6,6 +6,8 @@ holds, byte for byte, what was read. Rows somebody else was faster at are left a
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import compress
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -18,23 +20,22 @@ from guard.shop.catalog import Table
 from guard.shop.connect import Shop
 from guard.shop.due import Due, conditions
 from guard.shop.graph import Step
-from guard.shop.rows import Bound, Key, among, at_key, typed_keys, within
+from guard.shop.names import tokens_of
+from guard.shop.rows import Bound, Key, among, at_key, exact_parts, within
 
 Old = tuple[Any, ...]
 """What a row held when it was read."""
 New = tuple[Any, ...]
 """What it is to hold, one value for each of `Rewrite.sets`."""
-
-Change = Callable[[Sequence[Key], Sequence[Old]], Sequence[New | None]]
-"""Gives for each row of a batch what it is to hold; None leaves the row alone."""
+Columns = Sequence[Sequence[Any]]
+"""Values of rows, column by column: what a batch has a thousand times is best never taken apart."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rewrite:
-    """Set the columns `sets` in each row whose `column` is due, to what `change` gives.
+    """Set the columns `sets` in each row whose `column` is due.
 
-    `change` is given the key in the order of `key`, then the value of `column` and, with `path`, the columns `person`
-    of the table at its end; NULL where no row is there.
+    With `path` the columns `person` of the table at its end are read as well; NULL where no row is there.
     """
 
     table: Table
@@ -42,9 +43,15 @@ class Rewrite:
     sets: tuple[str, ...]
     key: tuple[str, ...]
     due: Due
-    change: Change
     path: tuple[Step, ...] = ()
     person: tuple[str, ...] = ()
+
+    @property
+    def keeps(self) -> tuple[str, ...]:
+        """The token columns that stay though the value changes: they are named, as they would be emptied else."""
+        if self.column not in self.sets:
+            return ()
+        return tuple(name for name in tokens_of(self.column, self.table.tokens) if name not in self.sets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,31 +76,77 @@ class Look:
         return tuple(dict.fromkeys((self.column, *(self.path[0].columns if self.path else ()))))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Found:
-    """Rows, in the order of their keys."""
+    """Rows, one at least, in the order of their keys. Column by column; row by row where somebody asks for it."""
 
-    keys: tuple[Key, ...]
-    rows: tuple[Old, ...]
-    """Value, person, more: see `Look`."""
-    held: tuple[Old, ...]
+    key: Columns
+    held: Columns
     """What a row must still hold to be written: the value, and what leads to its person."""
+    beside: Columns = ()
+    """Person, more: see `Look`."""
+
+    def __len__(self) -> int:
+        return len(self.held[0])
+
+    @property
+    def values(self) -> Sequence[Any]:
+        """The value of each row."""
+        return self.held[0]
+
+    @cached_property
+    def keys(self) -> tuple[Key, ...]:
+        """The key of each row."""
+        return tuple(zip(*self.key, strict=True))
+
+    @cached_property
+    def rows(self) -> tuple[Old, ...]:
+        """Value, person, more of each row."""
+        return tuple(zip(self.held[0], *self.beside, strict=True))
+
+    @property
+    def first(self) -> Key:
+        """The key of the first row."""
+        return tuple(part[0] for part in self.key)
+
+    @property
+    def last(self) -> Key:
+        """The key of the last row."""
+        return tuple(part[-1] for part in self.key)
+
+    def cut(self, rows: int) -> "Found":
+        """Return the first `rows` of them."""
+        return Found(*([column[:rows] for column in each] for each in (self.key, self.held, self.beside)))
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """What rows are to hold, column by column in the order of `Rewrite.sets`; rows at the places `left` stay."""
+
+    columns: Columns
+    left: frozenset[int] = frozenset()
+
+    @classmethod
+    def of(cls, rows: Sequence[New | None]) -> "Fresh":
+        """Return what each row is to hold, given row by row; None leaves one alone."""
+        left = frozenset(place for place, values in enumerate(rows) if values is None)
+        return cls(list(zip(*(values for values in rows if values is not None), strict=True)), left)
 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """What one batch did, by places in `keys`: `missed` are those another writer was faster at, `left` those that
-    `change` gave nothing for; both are as they were.
+    """What one batch did, by places in `found`: `missed` are those another writer was faster at, `left` those that
+    there was nothing new for; both are as they were.
     """
 
-    keys: tuple[Key, ...]
+    found: Found
     missed: frozenset[int] = frozenset()
     left: frozenset[int] = frozenset()
 
     @property
     def rows(self) -> int:
         """How many rows were rewritten."""
-        return len(self.keys) - len(self.missed) - len(self.left)
+        return len(self.found) - len(self.missed) - len(self.left)
 
 
 class Writer(Protocol):
@@ -101,7 +154,7 @@ class Writer(Protocol):
 
     def __init__(self, shop: Shop, job: Rewrite, told: tuple[str, ...]) -> None: ...
 
-    def write(self, connection: Connection, keys: Sequence[Key], held: Sequence[Old], new: Sequence[New]) -> int:
+    def write(self, connection: Connection, key: Columns, held: Columns, new: Columns) -> int:
         """Write each row that still holds what it held; return how many did."""
         ...
 
@@ -127,11 +180,8 @@ class Reader:
             return None
         columns = list(zip(*rows, strict=True))
         width, told = len(self._look.key), len(self._look.told)
-        keys, held, beside = columns[:width], columns[width : width + told], columns[width + told :]
-        given = tuple(zip(held[0], *beside, strict=True))
-        return Found(
-            typed_keys(self._look.table, keys), given, tuple(zip(*held, strict=True)) if beside or told > 1 else given
-        )
+        key, held, beside = columns[:width], columns[width : width + told], columns[width + told :]
+        return Found(exact_parts(self._look.table, key), held, beside)
 
 
 class Rewriter:
@@ -145,28 +195,30 @@ class Rewriter:
         self._writer: Writer = _WRITERS[shop.dialect](shop, job, look.told)
         self._triggered = any(trigger.on_update for trigger in job.table.triggers)
 
-    def write(self, connection: Connection, found: Found, new: Sequence[New | None]) -> Changed:
-        """Write what `change` gave for the rows found, in the caller's transaction.
+    def write(self, connection: Connection, found: Found, new: Fresh) -> Changed:
+        """Write `new` into the rows found, in the caller's transaction.
 
         Raises InterlockError when a trigger of the shop changed what was written.
         """
-        left = frozenset(place for place, values in enumerate(new) if values is None) if None in new else frozenset()
-        places = [place for place in range(len(new)) if place not in left]
-        if not places:
-            return Changed(found.keys, left=left)
-        given = [values for values in new if values is not None]
-        keys, held = found.keys, found.held
-        if left:
-            keys, held = tuple(keys[place] for place in places), tuple(held[place] for place in places)
-        hit = self._writer.write(connection, keys, held, given)
-        missed = frozenset[int]()
-        if hit != len(given) or self._triggered:
-            now = self._now(connection, keys)
-            missed = frozenset(
-                place for place, key, values in zip(places, keys, given, strict=True) if now.get(key) != values
-            )
-            self._require_as_written(len(given) - hit, len(missed))
-        return Changed(found.keys, missed, left)
+        if not new.columns:
+            return Changed(found, left=new.left)
+        key, held, places = found.key, found.held, range(len(found))
+        if new.left:
+            stays = [place not in new.left for place in places]
+            key, held = ([list(compress(column, stays)) for column in each] for each in (key, held))
+        hit = self._writer.write(connection, key, held, new.columns)
+        if hit == len(key[0]) and not self._triggered:
+            return Changed(found, left=new.left)
+        rows = zip(
+            (place for place in places if place not in new.left),
+            zip(*key, strict=True),
+            zip(*new.columns, strict=True),
+            strict=True,
+        )
+        now = self._now(connection, zip(*key, strict=True))
+        missed = frozenset(place for place, row, values in rows if now.get(row) != values)
+        self._require_as_written(len(key[0]) - hit, len(missed))
+        return Changed(found, missed, new.left)
 
     def _now(self, connection: Connection, keys: Iterable[Key]) -> Mapping[Key, New]:
         """Return what the rows `keys` hold in this transaction."""
@@ -188,16 +240,6 @@ class Rewriter:
                 f"a trigger of the shop changes what guard writes into {self.job.table.name}.{self.job.column}",
                 hint="nothing of this batch was kept; change or drop the trigger, then run the same command again",
             )
-
-
-def rewrite_batch(shop: Shop, connection: Connection, job: Rewrite, after: Key | None, size: int) -> Changed | None:
-    """Rewrite the next `size` rows that are due behind `after`, inside the caller's transaction.
-
-    None when none is left. Raises what `change` raises, InterlockError when a trigger of the shop changed a new value.
-    """
-    rewriter = Rewriter(shop, job)
-    found = rewriter.read(connection, after, size)
-    return None if found is None else rewriter.write(connection, found, job.change(found.keys, found.rows))
 
 
 def person_query(shop: Shop, look: Look, key: Key) -> sa.Select[Any]:

@@ -19,10 +19,11 @@ from sqlalchemy import event, exc
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 
 from guard.errors import ConfigError, UnavailableError
-from guard.shop import _mysql, _postgres, _sqlite
+from guard.shop import _mysql, _mysql_level, _postgres, _sqlite
 from guard.shop._explain import explained
 from guard.shop._sizes import Size, sizes
 from guard.shop.catalog import Table
+from guard.shop.names import is_guards
 
 _DIALECTS = {
     "sqlite": "sqlite",
@@ -96,7 +97,8 @@ class Shop:
         if self._tables is None or fresh:
             with self.read() as connection:
                 found = _READERS[self.dialect](connection, self.schema)
-            self._tables = MappingProxyType({name: found[name] for name in sorted(found) if name != "guard_progress"})
+            shops = (name for name in sorted(found) if name != "guard_progress" and not is_guards(name))
+            self._tables = MappingProxyType({name: found[name] for name in shops})
         return self._tables
 
     def table(self, name: str) -> Table:
@@ -127,20 +129,32 @@ class Shop:
         return self._clauses[table]
 
     @contextlib.contextmanager
-    def read(self) -> Iterator[Connection]:
-        """Give a connection in a transaction that only reads; rolled back at the end."""
+    def read(self, *, moment: bool = False) -> Iterator[Connection]:
+        """Give a connection in a transaction that only reads; rolled back at the end.
+
+        With `moment` all of it sees the shop as it was at the first statement, on every database and whatever the
+        server's default: to be held for a moment only.
+        """
         with self._told(), self.engine.connect() as connection:
             if self.dialect == "postgresql":
                 connection.execution_options(postgresql_readonly=True)
+            if moment and self.dialect != "sqlite":
+                connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             yield connection
             connection.rollback()
 
     @contextlib.contextmanager
     def begin(self) -> Iterator[Connection]:
-        """Give a connection in a transaction that writes; committed at the end, rolled back on any error."""
+        """Give a connection in a transaction that writes; committed at the end, rolled back on any error.
+
+        It reads what is committed, statement by statement (on SQLite nobody else commits meanwhile), and locks the rows
+        it writes and no others: see `locks_gaps`.
+        """
         with self._told(), self.engine.connect() as connection:
             connection.execution_options(guard_write=True)
             with connection.begin():
+                if self.dialect == "mysql":
+                    _mysql_level.lower(connection)
                 yield connection
 
     @contextlib.contextmanager
@@ -152,6 +166,13 @@ class Shop:
             else:
                 connection.execution_options(isolation_level="AUTOCOMMIT")
             yield connection
+
+    def locks_gaps(self) -> bool:
+        """Say whether what guard writes locks more than its own rows: only MariaDB, with a binlog of statements."""
+        if self.dialect != "mysql":
+            return False
+        with self.read() as connection:
+            return _mysql_level.locks_gaps(connection)
 
     def close(self) -> None:
         """Close all connections."""

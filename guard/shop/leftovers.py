@@ -89,7 +89,7 @@ def _ask(shop: Shop, query: str) -> sa.TextClause:
 
 def _ours(kind: str, name: str) -> bool:
     if kind == "table":
-        return name == progress.NAME
+        return name == progress.NAME or is_guards(name)
     return is_token(name) if kind == "column" else is_guards(name)
 
 

@@ -209,7 +209,7 @@ def note(shop: Shop, connection: Connection, bracket: Bracket, number: int, batc
         "digest": None if batch.digest is None else f"{batch.digest:064x}",
         "state": Stand.DONE,
     }
-    connection.execute(sa.insert(_table(shop.schema)).values(row))
+    connection.execute(sa.insert(_table(shop.schema)), row)
 
 
 def end(shop: Shop, connection: Connection, bracket: Bracket, *, forget: Iterable[str] = ()) -> None:

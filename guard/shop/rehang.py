@@ -14,7 +14,7 @@ from guard.shop import alter
 from guard.shop._sql import quoted, run, ticked, waiting
 from guard.shop.connect import Shop
 from guard.shop.leftovers import Leftover, drop, leftovers
-from guard.shop.names import token_column, token_index, trigger
+from guard.shop.names import is_brought, token_column, token_index, trigger, version
 from guard.shop.rename import Rename
 
 _TRIGGERS = ("follow", "fence", "fence_update")
@@ -42,8 +42,7 @@ class Hung:
 def token_now(rename: Rename, at: str, token: str) -> str:
     """Return what a token column of the column that was called `at` is called once it has followed."""
     table, _, column = at.partition(".")
-    version = int(token.rpartition("__guard")[2])
-    return token if rename.part(table, column) == column else token_column(rename.part(table, column), version)
+    return token if rename.part(table, column) == column else token_column(rename.part(table, column), version(token))
 
 
 def rehang(shop: Shop, rename: Rename, hung: Sequence[Hung]) -> None:
@@ -67,10 +66,11 @@ def _rehang(shop: Shop, rename: Rename, each: Hung) -> None:
         if each.fence:
             alter.fence(shop, table, column, tokens, plain=not each.sealed)
     faults.point("shop.rehang.hung")
-    old = {trigger(kind, old_table, old_column) for kind in _TRIGGERS}
-    old -= {trigger(kind, new_table, column) for kind in _TRIGGERS}
+    gone = {trigger(kind, old_table, old_column) for kind in _TRIGGERS}
+    gone -= {trigger(kind, new_table, column) for kind in _TRIGGERS}
     for thing in leftovers(shop):
-        if thing.kind in {"trigger", "function"} and thing.name in old:
+        is_old = is_brought(thing.name, old_table, old_column) and not is_brought(thing.name, new_table, column)
+        if thing.kind in {"trigger", "function"} and (is_old or thing.name in gone):
             drop(shop, thing)
     for token in (*each.tokens, *each.leaving):
         now = Leftover("index", token_index(new_table, token_now(rename, each.at, token)), new_table)

@@ -72,15 +72,20 @@ def typed_key(table: Table, parts: Sequence[object]) -> Key:
     return typed_keys(table, [(part,) for part in parts])[0]
 
 
-def typed_keys(table: Table, columns: Sequence[Sequence[object]]) -> tuple[Key, ...]:
+def typed_keys(table: Table, columns: Sequence[Sequence[Any]]) -> tuple[Key, ...]:
     """Return the keys whose parts are given column by column; the same as `typed_key` for each row, and fast."""
-    for kind in {type(part) for column in columns for part in column}:
+    return tuple(zip(*exact_parts(table, columns), strict=True))
+
+
+def exact_parts(table: Table, columns: Sequence[Sequence[Any]]) -> Sequence[Sequence[KeyPart]]:
+    """Return parts of keys, column by column, as they are. Raises InterlockError for what cannot name a row exactly."""
+    for kind in {kind for column in columns for kind in set(map(type, column))}:
         if kind is bool or not issubclass(kind, int | str | bytes | UUID | Decimal):
             raise InterlockError(
                 f"a row of {table.name} has a {kind.__name__} in its primary key",
                 hint="only whole numbers, texts, UUIDs, decimals and bytes name a row exactly",
             )
-    return tuple(zip(*columns, strict=True))
+    return columns
 
 
 def batches(shop: Shop, connection: Connection, scan: Scan) -> Iterator[list[Row]]:

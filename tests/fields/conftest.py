@@ -15,6 +15,7 @@ from guard.crypto.keyring import Keyring
 from guard.crypto.random import hex_token
 from guard.events import Progress, RunId, silent
 from guard.fields import Fields, Pace, Swept
+from guard.fields.lack import Lack
 from guard.shop import Shop
 from guard.shop.remains import Remains
 from guard.state import State
@@ -108,10 +109,10 @@ def make(state: State, keyring: Keyring, clock: SteppedClock) -> Iterator[Make]:
     """Open the shop at a URL with fields for `names`; small batches, so that there are several."""
     shops: list[Shop] = []
 
-    def bench(url: str, *names: str, bind: Bind = "row", missing: Sequence[str] = (), size: int = 20) -> Bench:
+    def bench(url: str, *names: str, bind: Bind = "row", missing: Sequence[Lack] = (), size: int = 20) -> Bench:
         shop = Shop.connect(url)
         shops.append(shop)
-        pace = Pace(start=size, least=size, most=size)
+        pace = Pace(start=size, least=size, most=size, share=1)
         return Bench(
             url, Fields(shop, catalog_of(names, bind), keyring, state, clock, lambda: tuple(missing), pace), names
         )

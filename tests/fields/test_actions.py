@@ -2,16 +2,18 @@
 
 import json
 import os
+import re
 import sqlite3
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from guard.access import Enrolment, code_at
+from guard import faults
 from guard.actions import Action, Caller, perform
 from guard.actions.backup import INIT, RUN
 from guard.actions.data import ACCEPT
@@ -21,10 +23,9 @@ from guard.app import App
 from guard.audit import Query
 from guard.cli._door import os_user
 from guard.cli.main import call
-from guard.clock import SystemClock
-from guard.errors import ConfigError, DeniedError, InterlockError, WaitingError
+from guard.clock import SteppedClock
+from guard.errors import ConfigError, DeniedError, InterlockError, UnavailableError, WaitingError
 
-CLOCK = SystemClock()
 CATALOG = """
 [subject.customer]
 table = "Customer"
@@ -54,11 +55,19 @@ class Folder:
     config: Path
     shop: Path
     codes: list[str]
+    clock: SteppedClock
 
     def guard(self, *words: str) -> int:
-        return call(["--config", str(self.config), *words])
+        """Run a command as a process of its own would, where nobody can be asked."""
+        self.clock.step(timedelta(seconds=1))
+        app = App.open(self.config, self.clock)
+        try:
+            return call([*words], app)
+        finally:
+            app.close()
 
     def perform(self, action: Action[object], code: str | None = None, **args: object) -> object:
+        self.clock.step(timedelta(seconds=1))
         ask = (lambda _: code) if code else (lambda _: self.codes.pop())
         return perform(self.app, Caller(self.app.access.person_of(os_user()), ask), action, **args)
 
@@ -73,14 +82,12 @@ class Folder:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, chinook_file: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folder]:
-    def enrol(enrolment: Enrolment) -> tuple[str, str]:
-        now = CLOCK.now()
-        return code_at(enrolment.secret_text, now - timedelta(seconds=30)), code_at(enrolment.secret_text, now)
-
+def folder(
+    tmp_path: Path, chinook_file: Path, clock: SteppedClock, phone: Any, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Folder]:
     answers = Answers("Music", f"sqlite:///{chinook_file}", "Ada", os_user())
-    made = set_up(tmp_path / "guard", answers, CLOCK, enrol)
-    folder = Folder(made.app, made.config, chinook_file, list(made.recovery_codes))
+    made = set_up(tmp_path / "guard", answers, clock, phone.enrol)
+    folder = Folder(made.app, made.config, chinook_file, list(made.recovery_codes), clock)
     source = tmp_path / "catalog.toml"
     source.write_text(CATALOG)
     folder.perform(ACCEPT, source=str(source))
@@ -120,17 +127,75 @@ def test_the_whole_way_from_plan_to_strict(backed_up: Folder, capsys: pytest.Cap
     assert all(email.startswith("g1.") for email in folder.emails())
 
 
-def test_without_kit_and_backup_nothing_is_sealed(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_place_for_backups_nothing_is_sealed(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
     before = folder.emails()
     assert folder.guard("fields", "plan") == 3
     assert "missing: a look at the backups" in capsys.readouterr().out
-    folder.perform(INIT)
-    assert folder.guard("fields", "plan") == 3
-    assert "missing: a backup of guard's state newer than its last key" in capsys.readouterr().out
-    with pytest.raises(InterlockError, match="missing: a backup"):
+    with pytest.raises(InterlockError, match="guard backup init"):
         folder.perform(ENCRYPT, columns=[])
+    text = folder.config.read_text()
+    folder.config.write_text(re.sub(r"\[\[backup\.store\]\]\n(.+\n)+", "", text))
+    assert folder.guard("fields", "encrypt") == 14
+    assert "add a [[backup.store]] to guard.toml" in capsys.readouterr().err
     assert folder.emails() == before
-    assert len(folder.codes) == 8, "no code was asked for"
+    assert len(folder.codes) == 9, "no code was asked for"
+
+
+def test_the_first_run_backs_the_new_keys_up_itself(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    folder.perform(INIT)
+    assert folder.guard("fields", "plan") == 0
+    assert "1. back guard's state up and read it back: a backup of guard's state newer" in capsys.readouterr().out
+    folder.perform(ENCRYPT, columns=[])
+    assert all(email.startswith("g1.") for email in folder.emails())
+    assert folder.entries("state.backup")[-1][0] == "done"
+    assert folder.app.lacks() == ()
+    folder.perform(ENCRYPT, columns=[])
+    assert len(folder.entries("state.backup")) == 2, "nothing new is to be saved"
+
+
+def test_nothing_is_sealed_when_that_backup_fails(folder: Folder) -> None:
+    folder.perform(INIT)
+    before, store = folder.emails(), folder.app.home / "backups"
+
+    def at(name: str) -> None:
+        if name == "fields.encrypt.keys":
+            store.rename(store.with_name("away"))
+
+    faults.install(at)
+    with pytest.raises(UnavailableError) as raised:
+        folder.perform(ENCRYPT, columns=[])
+    faults.install(None)
+    assert "no value was changed" in str(raised.value.hint)
+    assert folder.emails() == before
+    store.with_name("away").rename(store)
+    folder.perform(ENCRYPT, columns=[])
+    assert all(email.startswith("g1.") for email in folder.emails())
+
+
+def test_an_index_is_added_to_a_sealed_column_in_one_run(
+    backed_up: Folder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backed_up.perform(ENCRYPT, columns=[])
+    backed_up.perform(FINALIZE, columns=["Customer.Email"])
+    source = tmp_path / "indexed.toml"
+    accepted = (backed_up.app.policies / "catalog.toml").read_text()
+    source.write_text(accepted.replace('protect = "encrypt"', 'protect = "encrypt"\nindex = "email"', 1))
+    backed_up.perform(ACCEPT, source=str(source))
+    capsys.readouterr()
+    assert backed_up.guard("fields", "plan", "Customer.Email") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Customer.Email: seal 0 of 59 rows (0 NULL, 59 sealed already); fill in tokens of 59"
+    numbered = [line.split(". ", 1)[1] for line in lines if line.strip()[0].isdigit()]
+    assert [line.partition(" ")[0] for line in numbered] == ["back", "add", "then"]
+    assert "fill in those of 59 values: less than a second" in numbered[1]
+    assert "Space: about 2.3 KiB for good" in "\n".join(lines)
+    backed_up.perform(ENCRYPT, columns=["Customer.Email"])
+    assert backed_up.entries("state.backup")[-1][0] == "done"
+    assert backed_up.app.fields.search("Customer.Email", "LUISG@embraer.com.br").rows == ((1,),)
+    assert {each.state for each in backed_up.app.fields.status() if each.at == "Customer.Email"} == {"strict"}
+    capsys.readouterr()
+    assert backed_up.guard("fields", "plan", "Customer.Email") == 0
+    assert "tokens of 59" not in capsys.readouterr().out
 
 
 def test_without_a_valid_code_nothing_is_sealed(backed_up: Folder, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,20 +17,26 @@ from guard.clock import SystemClock
 from guard.config import Catalog, Column, Link, Protect, Subject
 from guard.crypto.keyring import Keyring
 from guard.errors import ConfigError, InterlockError
-from guard.fields.facts import Around, Facts, Outside
+from guard.fields.choice import chosen
+from guard.fields.facts import Around, Change, Facts, Outside
 from guard.fields.gather import Sight, look, seal_plan
+from guard.fields.lack import Lack
 from guard.fields.measure import about, amount
-from guard.fields.plan import ColumnPlan, SealPlan, chosen, plan_column, plan_of, sealed_size
+from guard.fields.plan import ColumnPlan, SealPlan, plan_column, plan_of, sealed_size
 from guard.fields.store import Record, Stage
 from guard.shop import Shop, Size, alter
 from guard.shop.disk import Disk, disk, file_size
 from guard.shop.remains import Kind
+from guard.shop.uses import Programs
 
 NOW = datetime(2026, 1, 5, 9, tzinfo=UTC)
 COLUMN = Column(at="t.v", id=1, protect=Protect.ENCRYPT)
 ROWS = "INSERT INTO t (id, v) VALUES (1, 'one'), (2, 'two');"
 PLAIN = "CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT);"
 UNIQUE = "CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT UNIQUE);"
+
+KIT = Lack("a recovery kit", "guard keys recovery make")
+BACKUP = Lack("a backup of state", "guard state backup", by_backup=True)
 
 Look = Callable[..., Facts]
 
@@ -381,6 +387,32 @@ def test_mariadb_tells_what_reads_the_column(mariadb: Look) -> None:
     assert has(stops, "the procedure report names it")
 
 
+def test_what_counts_columns_is_told_where_a_token_column_is_added(lite: Look, mariadb: Look) -> None:
+    facts = lite(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT); CREATE TABLE o (id INTEGER PRIMARY KEY);"
+        "CREATE TRIGGER adds AFTER INSERT ON o BEGIN INSERT INTO t VALUES (NEW.id, 'x'); END;"
+        "CREATE TRIGGER keeps AFTER DELETE ON o BEGIN INSERT INTO o SELECT * FROM t; END;"
+    )
+    assert not has(plan_column(facts).stops, "INSERT without"), "without an index nothing is added"
+    indexed = Column(at="t.v", id=1, protect=Protect.ENCRYPT, index="exact")
+    stops = plan_column(replace(facts, column=indexed)).stops
+    assert has(stops, "INSERT without the names of the columns of t fails from then on: name them")
+    assert has(stops, "the trigger adds on o inserts into t so, and will fail with whatever fires it; name the columns")
+    assert has(stops, "the trigger keeps on o inserts whole rows of t elsewhere, and will fail")
+    assert has(stops, "SELECT * of t gives a token column more")
+    facts = mariadb("CREATE TABLE t (id INT PRIMARY KEY, v TEXT)")
+    stops = plan_column(replace(facts, column=indexed)).stops
+    assert not has(stops, "INSERT without"), "the token column is invisible there"
+
+
+def test_what_cannot_be_looked_at_is_in_the_plan(mariadb: Look) -> None:
+    facts = mariadb("CREATE TABLE t (id INT PRIMARY KEY, v TEXT)")
+    hidden = "3 functions and procedures, and those it is not told of (GRANT SELECT ON mysql.proc)"
+    plan = plan_column(replace(facts, programs=Programs((), (hidden,))))
+    assert plan.unseen == (hidden,)
+    assert f"  unseen:  could not look at {hidden}" in SealPlan((plan,)).lines
+
+
 @pytest.mark.parametrize(
     ("kind", "says"),
     [
@@ -521,6 +553,36 @@ def test_a_plan_says_what_is_done_in_order_and_about_how_long(lite: Look) -> Non
     assert not plan.refused
 
 
+def test_filling_in_tokens_has_its_place_its_time_and_its_room(lite: Look) -> None:
+    column = indexed("email")
+    facts = facts_of(lite, column=column, seals=timedelta(microseconds=4), dialect="postgresql")
+    facts = replace(facts, size=Size(300_000_000, 50_000_000, 9))
+    added = replace(
+        facts,
+        record=Record(1, "t.v", Stage.STRICT, "row", ("id",), None, 1, NOW),
+        counts=replace(facts.counts, rows=1_000_000, plain=0, sealed=1_000_000),
+    )
+    plan = plan_of([added], Around(disk=Disk(Path("/data"), 10**12)), NOW)
+    assert [step.split()[0] for step in plan.steps] == ["add", "then"]
+    assert "fill in those of 1000000 values: about 42 s with one worker" in plan.steps[0]
+    assert plan.lines[0] == "t.v: seal 0 of 1000000 rows (0 NULL, 1000000 sealed already); fill in tokens of 1000000"
+    assert plan.takes == 1_000_000 * timedelta(microseconds=42)
+    assert plan.space is not None
+    assert (plan.space.grows, plan.space.meanwhile) == (40_000_000, 300_000_000)
+
+    filled = plan_of([replace(added, filled=True)], Around(), NOW)
+    assert [step.split()[0] for step in filled.steps] == ["seal", "look", "then", "then"]
+    assert (filled.takes, filled.columns[0].grows, filled.columns[0].fill) == (timedelta(), 0, 0)
+
+    change = Change("character varying(60)", "text", copies=False)
+    fresh = replace(facts, change=change, counts=replace(facts.counts, plain=2_000_000, size=40_000_000, longest=40))
+    both = plan_of([fresh], Around(), NOW, [BACKUP])
+    assert [step.split()[0] for step in both.steps] == ["back", "add", "change", "seal", "look", "then", "then"]
+    assert both.missing == ()
+    assert "about 84 s with one worker; then index them" in both.steps[1]
+    assert "about 84 s with one worker" in both.steps[3]
+
+
 def test_a_disk_that_is_too_small_is_refused_and_one_too_small_to_finish_is_noted(lite: Look) -> None:
     facts = facts_of(lite, size=Size(300_000, 50_000, 9), dialect="postgresql")
     small = plan_of([facts], Around(disk=Disk(Path("/data"), 1000)), NOW)
@@ -636,25 +698,25 @@ def test_the_size_of_a_sealed_value_is_known(chinook) -> None:
 
 
 def test_sealing_waits_for_a_recovery_kit_and_a_backup(make: Callable, chinook_file: Path) -> None:
-    bench = make(f"sqlite:///{chinook_file}", "Customer.Email", missing=["a recovery kit", "a backup of state"])
+    bench = make(f"sqlite:///{chinook_file}", "Customer.Email", missing=[KIT, BACKUP])
     before = bench.rows()
     plan = bench.fields.plan()
-    assert plan.missing == ("a recovery kit", "a backup of state")
-    assert plan.lines[-1] == "missing: a backup of state"
+    assert plan.missing == ("a recovery kit: guard keys recovery make",)
+    assert plan.lines[-1] == "missing: a recovery kit: guard keys recovery make"
     with pytest.raises(InterlockError, match="missing: a recovery kit"):
         bench.seal()
     assert bench.rows() == before
 
 
 def test_a_key_made_just_now_is_not_in_the_backup(chinook, keyring: Keyring) -> None:
-    """What `ready` says is asked again once the column's key exists."""
+    """What is missing is asked again once the column's key exists."""
     asked: list[int] = []
 
-    def ready() -> tuple[str, ...]:
+    def lacks() -> tuple[Lack, ...]:
         asked.append(len(keyring.list()))
-        return ("a backup of state",) if len(asked) > 1 else ()
+        return (BACKUP,) if len(asked) > 1 else ()
 
-    fields = replace(chinook.fields, ready=ready)
+    fields = replace(chinook.fields, lacks=lacks)
     with pytest.raises(InterlockError, match="missing: a backup of state"):
         fields.encrypt(fields.plan(), "0" * 32)
     assert asked[1] == asked[0] + 6

@@ -74,7 +74,7 @@ CATALOG = Catalog(
 
 @pytest.fixture
 def fields(shop: Shop, state: State, keyring: Keyring, clock: SteppedClock, subjects: SubjectKeys) -> Fields:
-    pace = Pace(start=20, least=20, most=20)
+    pace = Pace(start=20, least=20, most=20, share=1)
     return Fields(shop, CATALOG, keyring, state, clock, tuple, pace, subjects=subjects)
 
 

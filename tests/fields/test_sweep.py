@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from hashlib import blake2b
 
 import psycopg
 import pytest
@@ -307,15 +308,38 @@ def test_the_digest_is_what_the_format_says(chinook, keyring) -> None:
     """Computed by hand from docs/FORMATS.md, sections 1, 3 and 7."""
     rows = chinook.rows()["Customer"]
     digest_key = keyring.current("digest").material
+    value_key = hmac.digest(digest_key, joined(b"guard/digest1", b"fields/value", b""), "sha256")
     total = 0
     for row in rows:
         number = row[0]
         key = b"\x01i" + struct.pack(">I", 1) + bytes([number])  # all ids are below 128
-        inner = joined(struct.pack(">I", 6), key, b"\x00" + str(row[11]).encode())
-        mac = hmac.digest(digest_key, joined(b"guard/digest1", b"fields/value", inner), "sha256")
-        total += int.from_bytes(mac, "big")
+        mac = blake2b(struct.pack(">I", 6) + key + b"\x00" + str(row[11]).encode(), key=value_key, digest_size=32)
+        total += int.from_bytes(mac.digest(), "big")
     [swept] = chinook.seal("Customer.Email")
     assert swept.record.digest == f"{total % 2**256:064x}"
+
+
+def test_each_value_has_the_digest_of_its_own_type(small: Callable, keyring) -> None:
+    """SQLite holds values of several types in a column; "7", 7 and x'37' are three."""
+    rows = {1: "7", 2: 7, 3: b"7", 4: -1.5, 300: "7", -1: ""}
+    bench = small("CREATE TABLE t (k INTEGER PRIMARY KEY, v)", "t.v", size=4)
+    with bench.fields.shop.begin() as connection:
+        for key, value in rows.items():
+            connection.exec_driver_sql("INSERT INTO t VALUES (?, ?)", (key, value))
+    digest_key = keyring.current("digest").material
+    value_key = hmac.digest(digest_key, joined(b"guard/digest1", b"fields/value", b""), "sha256")
+    written = [
+        (b"\x01", b"\x00" b"7"), (b"\x02", b"\x02\x07"), (b"\x03", b"\x01" b"7"),
+        (b"\x04", b"\x07" + struct.pack(">d", -1.5)), (b"\x01\x2c", b"\x00" b"7"), (b"\xff", b"\x00"),
+    ]  # fmt: skip
+    total = 0
+    for number, value in written:
+        row = struct.pack(">I", 1) + b"\x01i" + struct.pack(">I", len(number)) + number
+        made = blake2b(row + value, key=value_key, digest_size=32)
+        total += int.from_bytes(made.digest(), "big")
+    [swept] = bench.seal()
+    assert (swept.record.rows, swept.record.digest) == (6, f"{total % 2**256:064x}")
+    assert bench.fields.verify()[0].same
 
 
 def joined(*parts: bytes) -> bytes:
@@ -359,6 +383,12 @@ def test_the_pace_keeps_transactions_between_its_bounds() -> None:
     assert pace.next(100, timedelta(seconds=9)) == 100
     assert pace.next(1000, timedelta(milliseconds=20), each=2000) == 1048, "2 MiB of values"
     assert pace.next(1000, timedelta(milliseconds=20), each=10 << 20) == 1
+
+
+def test_processes_are_as_many_as_were_asked_for_and_have_rows_enough() -> None:
+    pace = Pace()
+    assert [pace.workers(due, 4) for due in (0, 199_999, 200_000, 399_999, 10**9)] == [1, 1, 2, 3, 4]
+    assert pace.workers(10**9, 1) == 1
 
 
 def test_a_column_whose_type_cannot_be_changed_after_all_gets_out_again(chinook_pg) -> None:

@@ -201,6 +201,9 @@ def test_a_column_is_widened_once(make: Callable[..., Any], url: str) -> None:
     bench.sql("ALTER TABLE customer MODIFY photo varbinary(40)")
     seal(bench.fields)
     wide = bench.fields.shop.tables(fresh=True)["customer"].column("photo").type
+    [column] = bench.fields.plan().columns
+    assert column.widen is None, "its type was changed before"
+    assert not any("its type" in line for line in column.does)
     bench.sql("UPDATE customer SET photo = 'again in plain' WHERE id < 9")
     seal(bench.fields, "2" * 32)
     assert bench.fields.shop.tables(fresh=True)["customer"].column("photo").type == wide != "varbinary(40)"

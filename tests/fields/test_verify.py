@@ -128,7 +128,7 @@ def catalog_without() -> Callable:
     def make(fields, at: str):
         kept = tuple(column for column in fields.catalog.column if column.at != at)
         catalog = type(fields.catalog)(column=kept)
-        return type(fields)(fields.shop, catalog, fields.keyring, fields.state, fields.clock, fields.ready, fields.pace)
+        return type(fields)(fields.shop, catalog, fields.keyring, fields.state, fields.clock, fields.lacks, fields.pace)
 
     return make
 

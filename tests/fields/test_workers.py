@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -78,6 +79,33 @@ def test_workers_seal_and_open_what_one_process_does(bench) -> None:
     [opened] = bench.fields.decrypt(["customer.mail"], NEXT, workers=2)
     assert opened.rows == ROWS
     assert bench.rows() == before
+
+
+def with_share(bench, rows: int):
+    """Return the bench where a process is started for so many rows."""
+    return replace(bench, fields=replace(bench.fields, pace=replace(bench.fields.pace, share=rows)))
+
+
+def test_a_process_is_started_only_for_the_rows_it_is_worth(bench) -> None:
+    """600 rows: one process alone, two, and no more than there are to be started for."""
+    for share, asked, shared in ((301, 4, 1), (300, 4, 2), (1, 3, 3)):
+        sharing = with_share(bench, share)
+        seen: set[int] = set()
+        swept = seal(sharing, f"{shared}" * 32, lambda *_, seen=seen: seen.update(children()), workers=asked)
+        assert (swept.rows, swept.left, swept.workers) == (ROWS, 0, shared)
+        assert len(seen) == (0 if shared == 1 else shared)
+        assert len(heads(bench, f"{shared}" * 32)) == (1 if shared == 1 else shared + 1)
+        bench.unseal()
+
+
+def test_ranges_of_many_are_gone_on_with_by_one_where_few_rows_are_left(bench) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        seal(bench, RUN, Stop(150), workers=3)
+    sharing = with_share(bench, ROWS)
+    swept = seal(sharing, NEXT, lambda *_: children() and pytest.fail("a process was started"), workers=3)
+    assert (swept.left, swept.workers) == (0, 1)
+    assert len(heads(bench, NEXT)) > 1
+    assert bench.fields.verify()[0].same
 
 
 def test_workers_re_key(bench, keyring, rotate: Callable[[str], int]) -> None:
@@ -266,6 +294,6 @@ if __name__ == "__main__":
     state = State.create(f"sqlite:///{home}/state.db", clock, UUID(int=9))
     keyring = Keyring.create(state, bytes(range(32)), None)
     catalog = Catalog(column=(Column(at="customer.mail", id=1, protect=Protect.ENCRYPT),))
-    fields = Fields(Shop.connect(url), catalog, keyring, state, clock, tuple, Pace(start=5, least=5, most=5))
+    fields = Fields(Shop.connect(url), catalog, keyring, state, clock, tuple, Pace(start=5, least=5, most=5, share=1))
     fields.encrypt(fields.plan(), "1" * 32, tell, 2)
 """

@@ -5,6 +5,7 @@ import pytest
 from guard.errors import GuardError, InterlockError
 from guard.shop import Shop, alter, names
 from guard.shop._sql import quoted, ticked
+from guard.shop.brought import assigned
 
 TABLE = 'Ord"er `Ünïts` %s :x 100%'
 COLUMN = 'E-Mail "group" `x`'
@@ -43,8 +44,13 @@ class Odd:
     def value(self, value: str | None, token: str | None = "keep") -> None:
         sets = [f"{self.q(self.column)} = " + ("NULL" if value is None else f"'{value}'")]
         if token != "keep":
-            sets.append(f"{self.q(self.token)} = " + ("NULL" if token is None else self.bytes(token)))
+            sets.append(f"{self.q(self.token)} = {self.given(token)}")
         self.set(", ".join(sets))
+
+    def given(self, token: str | None) -> str:
+        """Return a token as those write it who know of tokens."""
+        sql = "NULL" if token is None else self.bytes(token)
+        return assigned(self.token, sql) if self.shop.dialect == "mysql" else sql
 
     def row(self, number: int = 1) -> tuple[object, object]:
         columns = ", ".join(map(self.q, (self.column, self.token)))
@@ -134,13 +140,114 @@ def test_sealing_and_rekeying_keep_the_token(odd: Odd) -> None:
     odd.add(1, "anna@example.org", TOKEN)
     alter.fence(odd.shop, odd.table, COLUMN, [odd.token])
     odd.set("note = 'not sealed yet'")
-    odd.value(SEALED)
+    odd.value(SEALED, TOKEN)
     assert odd.row() == (SEALED, TOKEN)
-    odd.value(OTHER)
+    odd.value(OTHER, TOKEN)
     assert odd.row() == (OTHER, TOKEN)
     odd.set("note = 'sealed'")
     odd.value(None, None)
     assert odd.row() == (None, None)
+
+
+# A sealed value that is copied by SQL which knows nothing of tokens ---------------------------------------------------
+
+THREE = "00ff80"
+"""A token of a column that is not unique is short: other values have it as well."""
+
+
+def test_a_copy_of_a_sealed_value_does_not_keep_the_token_of_the_row_it_comes_into(odd: Odd) -> None:
+    alter.follow(odd.shop, odd.table, COLUMN, [odd.token])
+    odd.add(1, SEALED, TOKEN)
+    odd.add(2, OTHER, TWO)
+    table, value, key = odd.q(TABLE), odd.q(COLUMN), odd.q("the key")
+    source = f"(SELECT v FROM (SELECT {value} AS v FROM {table} WHERE {key} = 1) AS s)"
+    odd.set(f"{value} = {source}", 2)
+    assert odd.row(2) == (SEALED, None)
+    assert odd.row(1) == (SEALED, TOKEN)
+    odd.set(f"{value} = {source}, {odd.q(odd.token)} = {odd.given(TOKEN)}", 2)
+    assert odd.row(2) == (SEALED, TOKEN)
+
+
+def test_a_sealed_value_put_in_place_of_a_plain_one_does_not_keep_its_token(odd: Odd) -> None:
+    alter.follow(odd.shop, odd.table, COLUMN, [odd.token])
+    odd.add(1, "anna@example.org", TOKEN)
+    odd.value(SEALED)
+    assert odd.row() == (SEALED, None)
+
+
+def test_a_token_that_is_named_stays_in_every_row_of_a_statement(odd: Odd) -> None:
+    """Two values may share a short token, and a value may be sealed anew."""
+    alter.follow(odd.shop, odd.table, COLUMN, [odd.token])
+    for number in (1, 2, 3):
+        odd.add(number, SEALED, THREE)
+    odd.run(f"UPDATE {odd.q(TABLE)} SET {odd.q(COLUMN)} = '{OTHER}', {odd.q(odd.token)} = {odd.given(THREE)}")
+    assert [odd.row(number) for number in (1, 2, 3)] == [(OTHER, THREE)] * 3
+    odd.set(f"note = 'x', {odd.q(odd.token)} = {odd.given(THREE)}", 2)
+    assert odd.row(2) == (OTHER, THREE)
+    odd.value(SEALED)
+    assert [odd.row(number) for number in (1, 2)] == [(SEALED, None), (OTHER, THREE)]
+
+
+def test_of_two_tokens_the_one_that_is_not_named_is_emptied(odd: Odd) -> None:
+    second = names.token_column(COLUMN, 2)
+    alter.add_token(odd.shop, odd.table, second)
+    alter.follow(odd.shop, odd.table, COLUMN, [odd.token, second])
+    odd.add(1, SEALED, TOKEN)
+    odd.set(f"{odd.q(second)} = {odd.bytes(TOKEN)}")
+    odd.value(OTHER, TOKEN)
+    assert odd.row() == (OTHER, TOKEN)
+    assert odd.run(f"SELECT {odd.q(second)} FROM {odd.q(TABLE)}") == [(None,)]
+    alter.follow(odd.shop, odd.table, COLUMN, [second])
+    alter.drop_token(odd.shop, odd.table, odd.token)
+    odd.set(f"{odd.q(second)} = {odd.bytes(TWO)}, note = 'one is enough'")
+    odd.set(f"{odd.q(COLUMN)} = '{SEALED}'")
+    assert odd.run(f"SELECT {odd.q(second)} FROM {odd.q(TABLE)}") == [(None,)]
+
+
+def test_a_unique_column_refuses_a_copy_and_lets_those_through_who_know_of_tokens(odd: Odd) -> None:
+    for again in (False, True):
+        alter.follow(odd.shop, odd.table, COLUMN, [odd.token])
+        alter.fence(odd.shop, odd.table, COLUMN, [odd.token])
+        odd.run(f"DELETE FROM {odd.q(TABLE)}")
+        odd.add(1, SEALED, TOKEN)
+        refused(lambda: odd.value(OTHER))
+        assert odd.row() == (SEALED, TOKEN)
+        odd.value(OTHER, TOKEN)
+        assert odd.row() == (OTHER, TOKEN)
+        if not again:  # whichever was made last
+            alter.unguard(odd.shop, odd.table, COLUMN)
+            alter.fence(odd.shop, odd.table, COLUMN, [odd.token])
+
+
+def test_what_was_told_of_one_row_is_not_believed_of_the_next(odd: Odd) -> None:
+    """One connection, as a program has it that writes by guard's type here and by SQL of its own there."""
+    alter.follow(odd.shop, odd.table, COLUMN, [odd.token])
+    for number in (1, 2):
+        odd.add(number, SEALED, THREE)
+    value, key = odd.q(COLUMN), odd.q("the key")
+    with odd.shop.begin() as connection:
+        for statement in (
+            f"UPDATE {odd.q(TABLE)} SET {value} = 'g1.CCCC', {odd.q(odd.token)} = {odd.given(THREE)} WHERE {key} = 1",
+            f"UPDATE {odd.q(TABLE)} SET {value} = 'g1.CCCC' WHERE {key} = 2",
+        ):
+            connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+    assert [odd.row(number) for number in (1, 2)] == [("g1.CCCC", THREE), ("g1.CCCC", None)]
+
+
+def test_a_note_of_sqlite_is_gone_when_its_statement_is(empty_sqlite: Shop, sql) -> None:
+    sql(empty_sqlite, "CREATE TABLE t (id INTEGER PRIMARY KEY, email TEXT, n INTEGER UNIQUE, email__guard1 BLOB)")
+    table = empty_sqlite.table("t")
+    alter.follow(empty_sqlite, table, "email", ["email__guard1"])
+    assert set(empty_sqlite.tables()) == {"t"}
+    sql(empty_sqlite, "INSERT INTO t VALUES (1, 'g1.A', 1, x'01'), (2, 'g1.B', 2, x'01')")
+    sql(empty_sqlite, "UPDATE t SET email = email || 'x', email__guard1 = x'01'")
+    with pytest.raises(GuardError):
+        sql(empty_sqlite, "UPDATE t SET email = email || 'y', email__guard1 = x'01', n = 3")
+    sql(empty_sqlite, "INSERT INTO t VALUES (1, 'g1.C', 1, x'01') ON CONFLICT (id) DO UPDATE SET email = 'g1.C'")
+    assert sql(empty_sqlite, "SELECT email, email__guard1 FROM t ORDER BY id") == [("g1.C", None), ("g1.Bx", b"\x01")]
+    assert sql(empty_sqlite, f"SELECT * FROM {names.BROUGHT}") == []
+    alter.unguard(empty_sqlite, table, "email")
+    assert sql(empty_sqlite, "SELECT name FROM sqlite_master WHERE name LIKE 'guard%'") == []
 
 
 def refused(work) -> None:
@@ -153,6 +260,7 @@ def refused(work) -> None:
 
 def test_the_fence_refuses_what_is_plain_or_without_token(odd: Odd) -> None:
     odd.add(1, "anna@example.org", TOKEN)
+    alter.follow(odd.shop, odd.table, COLUMN, [odd.token])
     alter.fence(odd.shop, odd.table, COLUMN, [odd.token])
     refused(lambda: odd.add(2, "bert@example.org", TWO))
     refused(lambda: odd.add(2, SEALED))
@@ -161,17 +269,12 @@ def test_the_fence_refuses_what_is_plain_or_without_token(odd: Odd) -> None:
     refused(lambda: odd.value("anna@example.org", None))
     assert odd.row() == ("anna@example.org", TOKEN)
     odd.set("note = 'may change'")
-    odd.value(SEALED)
+    refused(lambda: odd.value(SEALED))
+    odd.value(SEALED, TOKEN)
     refused(lambda: odd.value("anna@example.org"))
     refused(lambda: odd.value(OTHER, None))
     odd.add(2, SEALED, TWO)
     odd.add(3, None)
-
-
-def test_a_fence_without_tokens_asks_for_the_seal_alone(odd: Odd) -> None:
-    alter.fence(odd.shop, odd.table, COLUMN, [])
-    odd.add(1, SEALED)
-    refused(lambda: odd.add(2, "anna@example.org"))
 
 
 def test_collisions_are_counted_and_never_shown(odd: Odd) -> None:
@@ -214,7 +317,7 @@ def test_binary_columns_are_told_by_their_own_beginning(empty: Shop, sql) -> Non
     made.run(f"INSERT INTO {place} VALUES (1, {made.bytes('673100')}, {made.bytes(TOKEN)})")
     for wrong in ("673200", "67", ""):
         refused(lambda w=wrong: made.run(f"INSERT INTO {place} VALUES (2, {made.bytes(w)}, {made.bytes(TWO)})"))
-    made.set(f"{made.q(COLUMN)} = {made.bytes('673101')}")
+    made.set(f"{made.q(COLUMN)} = {made.bytes('673101')}, {made.q(made.token)} = {made.given(TOKEN)}")
     assert made.row() == (bytes.fromhex("673101"), TOKEN)
 
 
@@ -260,7 +363,8 @@ def test_while_writers_change_over_a_plain_value_needs_its_own_token(odd: Odd, a
     refused(lambda: odd.value("bert@example.org"))
     odd.value("bert@example.org", TWO)
     assert odd.row() == ("bert@example.org", TWO)
-    odd.value(SEALED)
+    refused(lambda: odd.value(SEALED))
+    odd.value(SEALED, TWO)
     assert odd.row() == (SEALED, TWO)
     refused(lambda: odd.value("carl@example.org", None))
     odd.value(None, None)

@@ -1,7 +1,9 @@
 """Types make room for sealed values, and come back word for word with every value, default, comment and index."""
 
+import itertools
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -346,7 +348,7 @@ def test_sessions_that_ran_the_triggers_before_go_on_after_the_type_changed(
         session.execute("UPDATE t SET x = 6")
         alter.widen(empty_pg, table, "x", 500)
         session.execute("UPDATE t SET x = '7', x__guard1 = 'a'")
-        session.execute("UPDATE t SET x = 'g1.AAAA'")
+        session.execute("UPDATE t SET x = 'g1.AAAA', x__guard1 = x__guard1")
         assert session.execute("SELECT x, x__guard1 FROM t").fetchone() == ("g1.AAAA", b"a")
         session.execute("UPDATE t SET x = '8'")
         assert session.execute("SELECT x, x__guard1 FROM t").fetchone() == ("8", None)
@@ -427,3 +429,59 @@ def test_a_type_may_be_called_anything(empty_pg: Shop, sql) -> None:
     alter.widen(empty_pg, empty_pg.table("t"), "x", 90)
     assert alter.narrow(empty_pg, empty_pg.table("t"), "x", original) is None
     assert alter.original(empty_pg, empty_pg.table("t"), "x") == original
+
+
+@contextmanager
+def busy_table(shop: Shop) -> Iterator[list[int]]:
+    """Let four sessions change, add and delete rows of `t`; gives the numbers of errors that no shop should see."""
+    url = make_url(shop.engine.url)
+    where = {"host": url.host, "port": url.port or 3306, "user": url.username, "database": url.database}
+    done, failed = threading.Event(), list[int]()
+
+    def once(cursor: pymysql.cursors.Cursor, seed: int, number: int) -> None:
+        key = (number * 7919 + seed) % 8000 + 1
+        statements = (
+            f"UPDATE t SET x = '{seed}-{number}' WHERE id = {key}",
+            f"INSERT IGNORE INTO t VALUES ({key}, '{seed}+{number}')",
+            f"DELETE FROM t WHERE id = {key}",
+        )
+        cursor.execute(statements[number % 4 % 3])
+        if number % 2:
+            cursor.connection.commit()
+
+    def write(seed: int) -> None:
+        with pymysql.connect(**where) as connection, connection.cursor() as cursor:
+            for number in itertools.takewhile(lambda _: not done.is_set(), itertools.count()):
+                try:
+                    once(cursor, seed, number)
+                except pymysql.err.MySQLError as error:
+                    connection.rollback()
+                    failed.extend({error.args[0]} - {1205, 1213})
+
+    writers = [threading.Thread(target=write, args=(seed,)) for seed in range(4)]
+    for writer in writers:
+        writer.start()
+    try:
+        yield failed
+    finally:
+        done.set()
+        for writer in writers:
+            writer.join()
+
+
+def test_indexes_of_mariadb_hold_what_is_written_while_a_type_changes(empty_mariadb: Shop, sql) -> None:
+    """Changed while others write, an index on the column is found to be corrupted once old rows are cleared."""
+    shop = empty_mariadb
+    shop.patience = Patience(timedelta(seconds=5), 5, timedelta(milliseconds=50))
+    binary = "CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+    sql(shop, f"CREATE TABLE t (id INT PRIMARY KEY, x VARCHAR(160) {binary}, KEY at_x (x))")
+    sql(shop, "INSERT INTO t SELECT seq * 2, CONCAT('m', seq) FROM seq_1_to_4000")
+    with busy_table(shop) as failed:
+        for _ in range(3):
+            original = alter.original(shop, shop.table("t"), "x")
+            alter.widen(shop, shop.table("t"), "x", 700)
+            time.sleep(0.5)  # they write on, and what they replace is cleared
+            assert sql(shop, "CHECK TABLE t EXTENDED")[-1][3] == "OK"
+            assert alter.narrow(shop, shop.table("t"), "x", str(original)) is None
+    assert failed == []
+    assert sql(shop, "CHECK TABLE t EXTENDED")[-1][3] == "OK"

@@ -15,6 +15,7 @@ from guard.crypto.random import hex_token
 from guard.errors import InterlockError
 from guard.events import RunId, silent
 from guard.fields import Pace, Swept, index, store
+from guard.fields.distinct import distinct
 from guard.fields.index import size_of
 from guard.fields.lease import SEEN
 from guard.fields.store import Filling, IndexRecord, Stage
@@ -101,7 +102,7 @@ def test_a_column_is_indexed_before_it_is_sealed(kiosk: Kiosk) -> None:
     whole(kiosk, models)
 
 
-def test_tokens_follow_the_size_of_the_table(kiosk: Kiosk) -> None:
+def test_a_column_that_is_not_unique_has_short_tokens(kiosk: Kiosk) -> None:
     models = shop_with(kiosk, EMAILS + EMAILS, unique=False)
     encrypt(kiosk)
     [made] = records(kiosk)
@@ -115,13 +116,40 @@ def test_tokens_follow_the_size_of_the_table(kiosk: Kiosk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "size"),
+    ("different", "size"),
     [(0, 1), (1, 1), (511, 1), (2**17 - 1, 1), (2**17, 2), (2**20, 2), (2**25 - 1, 2), (2**25, 3), (2**33, 4)],
 )
-def test_token_sizes(rows: int, size: int) -> None:
-    assert size_of(rows, unique=False) == size
-    assert rows < 512 or rows >> 8 * size >= 2
-    assert size_of(rows, unique=True) == 16
+def test_token_sizes(different: int, size: int) -> None:
+    """Two values or more share a token, fewer than the square root of all but where the least byte is too short."""
+    assert size_of(different, unique=False) == size
+    assert different < 512 or different >> 8 * size >= 2
+    assert different < 2**16 or 2**16 <= different < 2**17 or (different >> 8 * size) ** 2 < different
+    assert size_of(different, unique=True) == 16
+
+
+def test_tokens_are_as_short_as_the_values_are_few(make: Callable[[str], Kiosk]) -> None:
+    """200,000 rows of 1,000 values: by the number of rows a token had two bytes, and nearly each value its own."""
+    kiosk = make("sqlite")
+    shop_with(kiosk, [], unique=False)
+    kiosk.sql(
+        "INSERT INTO customer (id, email, visits) WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s"
+        " WHERE n < 200000) SELECT n, 'c' || n % 1000 || '@example.org', 0 FROM s"
+    )
+    prepare(kiosk)
+    [made] = records(kiosk)
+    assert made.size == 1
+    assert kiosk.ask("SELECT COUNT(*) FROM customer WHERE length(email__guard1) = 1") == [(200_000,)]
+
+
+def test_values_are_told_apart_by_their_normal_forms_sealed_or_not(kiosk: Kiosk) -> None:
+    shop_with(kiosk, [*EMAILS[:20], EMAILS[0].upper(), None], unique=False)
+    encrypt(kiosk)
+    kiosk.sql("INSERT INTO customer (id, email, visits) VALUES (98, 'C3@example.org', 0), (99, 'new@example.org', 0)")
+    guard = kiosk.fields()
+    [made] = records(kiosk)
+    with kiosk.state.read() as tx:
+        record = store.find(tx, 1)
+    assert distinct(guard._tools(), record, made) == 21
 
 
 def prepare(kiosk: Kiosk, **change: object) -> None:
