@@ -9,15 +9,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from guard.audit.checkpoint import Checkpoint, log_of
+from guard.audit.checkpoint import log_of
 from guard.audit.entry import Entry
+from guard.audit.rekey import Keys, Signed
 from guard.audit.walk import between, tampered
+from guard.errors import TamperedError
 from guard.events import Activity, Ending, Event, PrincipalId, RunId
 
 RESTART: Final = "audit.restart"
 """The action of an entry that begins a log. No other entry is called so."""
 
 _AHEAD: Final = "ahead "
+
+RootAt = Callable[[int], bytes | None]
+"""Gives the root over the first so many entries; None where retention has removed what it takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,8 @@ class Restart:
     """What anchors hold beyond `size`, or of logs that the restored state did not know: log -> size, root."""
     unread: tuple[str, ...] = ()
     """Anchors that could not be read then."""
+    unknown: tuple[str, ...] = ()
+    """Ids (hex) of keys that signed what is ahead, and that the restored entries do not name."""
 
     @property
     def lost(self) -> int:
@@ -55,6 +62,7 @@ class Restart:
                 "closed": self.closed,
                 "origin": self.origin,
                 **({"unread": " ".join(self.unread)} if self.unread else {}),
+                **({"unknown": " ".join(self.unknown)} if self.unknown else {}),
             },
         )
 
@@ -73,6 +81,7 @@ class Restart:
                     if name.startswith(_AHEAD)
                 },
                 unread=tuple(found.facts.get("unread", "").split()),
+                unknown=tuple(found.facts.get("unknown", "").split()),
             )
         except KeyError as error:
             raise ValueError(f"the entry {RESTART} lacks {error.args[0]}") from None
@@ -80,15 +89,16 @@ class Restart:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """All logs of a ledger, in order: the first one's origin, and what began each later one."""
+    """All logs of a ledger, in order: the keys they were signed with, and what began each later one."""
 
-    first: str
+    keys: Keys
     restarts: tuple[Restart, ...] = ()
 
     @classmethod
-    def read(cls, first: str, entries: Iterable[Entry]) -> "Chain":
+    def read(cls, keys: Keys, entries: Iterable[Entry]) -> "Chain":
         """Return the chain that the entries called `RESTART` make, oldest first. Raises TamperedError if it breaks."""
         restarts: list[Restart] = []
+        first = keys.name
         for entry in entries:
             try:
                 found = Restart.read(entry)
@@ -99,7 +109,16 @@ class Chain:
             if (found.size, found.closed) != (entry.n, before) or not is_new(first, found.origin, known):
                 raise tampered(f"ledger entry {entry.n} does not begin a log where the one before it ends")
             restarts.append(found)
-        return cls(first, tuple(restarts))
+        made = cls(keys, tuple(restarts))
+        for change in keys.changes:
+            if change.rekey.new.name != made.origin_at(change.size):
+                raise tampered(f"ledger entry {change.n} changes the key of another log")
+        return made
+
+    @property
+    def first(self) -> str:
+        """The origin of the ledger's first log."""
+        return self.keys.name
 
     @property
     def origin(self) -> str:
@@ -115,51 +134,79 @@ class Chain:
         ends = {each.closed: each.size for each in self.restarts}
         return ends.get(origin, size if origin == self.origin else None)
 
-    def vouched(self, anchor: str, signed: Checkpoint, size: int, root_at: Callable[[int], bytes]) -> int:
-        """Return how many of our `size` entries `signed`, which `anchor` holds, vouches for.
+    def vouched(self, who: str, signed: Signed, size: int, root_at: RootAt) -> int | None:
+        """Return how many of our `size` entries `signed`, which `who` holds ("anchor usb"), vouches for.
 
-        That is 0 where it is about entries that a restart has declared lost. Raises TamperedError when it is about
-        entries that are gone or were others, or when another log goes on of which we know nothing.
+        That is 0 where it is about entries that a restart has declared lost, and None where it cannot be compared,
+        ending among entries that retention removed. Raises TamperedError when it is about entries that are gone or were
+        others, when a key signed it that did not sign then, or when another log goes on of which we know nothing.
         """
         end = self.end_of(signed.origin, size)
         if end is not None and signed.size <= end:
-            if root_at(signed.size) != signed.root:
-                raise tampered(f"{between(0, signed.size - 1)}: not those that anchor {anchor} holds")
-            return signed.size
+            return self._compared(who, signed, root_at)
         if signed.origin == self.origin:
+            raise tampered(f"{between(size, signed.size - 1)} gone: {who} holds a checkpoint of {_said(signed)}")
+        if not self._is_declared(who, signed):
             raise tampered(
-                f"{between(size, signed.size - 1)} gone: anchor {anchor} holds a checkpoint of {signed.size} entries"
-            )
-        if not self._is_declared(anchor, signed):
-            raise tampered(
-                f"anchor {anchor} holds {signed.size} entries of the log {log_of(signed.origin)} that this ledger does "
-                "not know: guard's state was restored elsewhere, or an old one is still written to"
+                f"{who} holds {_said(signed)} of the log {log_of(signed.origin)} that this ledger does not know: "
+                "guard's state was restored elsewhere, or an old one is still written to"
             )
         return 0
 
+    def require_declared(self, who: str, saw: Sequence[tuple[str, int]], size: int) -> None:
+        """Compare with our `size` entries the (origin, size) that `who` says it saw, of which it shows no root.
+
+        Raises TamperedError when they are more than we have of a log, unless a restart names `who` as unread.
+        """
+        for origin, seen in saw:
+            end = self.end_of(origin, size)
+            if end is not None and seen <= end:
+                continue
+            if origin == self.origin:
+                raise tampered(f"{between(size, seen - 1)} gone: {who} saw {seen} entries")
+            if not self._was_unread(who):
+                raise tampered(f"{who} saw {seen} entries of the log {log_of(origin)}, which are not in this ledger")
+
+    def _was_unread(self, who: str) -> bool:
+        return any(who == f"anchor {name}" for each in self.restarts for name in each.unread)
+
+    def _compared(self, who: str, signed: Signed, root_at: RootAt) -> int | None:
+        root = root_at(signed.size)
+        if root is not None and root != signed.root:
+            raise tampered(f"{between(0, signed.size - 1)}: not those that {who} holds")
+        try:
+            self.keys.require_in_force(signed)
+        except TamperedError as error:
+            raise tampered(f"the checkpoint of {signed.size} entries that {who} holds: {error}") from None
+        return None if root is None else signed.size
+
     def ahead(
-        self, found: Mapping[str, Sequence[Checkpoint]], size: int, root_at: Callable[[int], bytes]
-    ) -> dict[str, tuple[int, bytes]]:
+        self, found: Mapping[str, Sequence[Signed]], size: int, root_at: RootAt
+    ) -> tuple[dict[str, tuple[int, bytes]], tuple[str, ...]]:
         """Return what anchors hold (`found`, by their names) that our `size` entries lack: log -> size, root.
 
-        Raises TamperedError when one holds other entries than ours, or two contradict each other.
+        Beside it the ids of keys that signed some of that, and that we do not know. Raises TamperedError when one holds
+        other entries than ours, or two contradict each other.
         """
         ahead: dict[str, tuple[int, bytes]] = {}
-        for anchor, notes in found.items():
-            for signed in notes:
-                end = self.end_of(signed.origin, size)
-                if end is not None and (signed.size <= end or signed.origin != self.origin):
-                    self.vouched(anchor, signed, size, root_at)
-                    continue
-                log, this = log_of(signed.origin), (signed.size, signed.root)
-                if this[0] == ahead.get(log, this)[0] and this != ahead.get(log, this):
-                    raise tampered(f"two anchors hold different entries 0 to {signed.size - 1} of the log {log}")
-                ahead[log] = max(ahead.get(log, this), this)
-        return ahead
+        unknown: set[str] = set()
+        for who, signed in ((f"anchor {name}", each) for name, notes in found.items() for each in notes):
+            end = self.end_of(signed.origin, size)
+            if end is not None and (signed.size <= end or signed.origin != self.origin):
+                self.vouched(who, signed, size, root_at)
+                continue
+            log, this = log_of(signed.origin), (signed.size, signed.root)
+            if this[0] == ahead.get(log, this)[0] and this != ahead.get(log, this):
+                raise tampered(f"two anchors hold different entries 0 to {signed.size - 1} of the log {log}")
+            ahead[log] = max(ahead.get(log, this), this)
+            unknown |= set(signed.strangers)
+        return ahead, tuple(sorted(unknown))
 
-    def _is_declared(self, anchor: str, signed: Checkpoint) -> bool:
-        if any(anchor in each.unread for each in self.restarts):
+    def _is_declared(self, who: str, signed: Signed) -> bool:
+        if self._was_unread(who):
             return True
+        if not signed.by and not set(signed.strangers) <= {name for each in self.restarts for name in each.unknown}:
+            return False
         log, this = log_of(signed.origin), (signed.size, signed.root)
         known = [each.ahead[log] for each in self.restarts if log in each.ahead]
         return any(signed.size < size or this == (size, root) for size, root in known)
@@ -168,3 +215,10 @@ class Chain:
 def is_new(first: str, origin: str, known: Iterable[str]) -> bool:
     """Tell whether `origin` may be that of a later log of the ledger whose first one is `first`."""
     return origin == f"{first}/{log_of(origin)}" and origin not in known
+
+
+def _said(signed: Signed) -> str:
+    count = f"{signed.size} entries"
+    if signed.by:
+        return count
+    return f"{count}, signed by the key {' and '.join(signed.strangers)}, which this ledger does not know,"

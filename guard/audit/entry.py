@@ -62,14 +62,17 @@ class Leaf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     payload: str | None
 
 
-_decode = msgspec.json.Decoder(Leaf).decode
+decode_raw = msgspec.json.Decoder(Leaf).decode
+"""Reads the bytes of an entry; raises one of `NOT_ONE` when they are not one. Twice as fast as `decode`."""
+
+NOT_ONE = (msgspec.MsgspecError, UnicodeDecodeError, TypeError)
 
 
 def decode(raw: bytes) -> Leaf:
     """Read the bytes of an entry. Raises ValueError when they are not one."""
     try:
-        return _decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, TypeError) as error:
+        return decode_raw(raw)
+    except NOT_ONE as error:
         raise ValueError("not an entry of the ledger") from error
 
 

@@ -1,138 +1,80 @@
 """The ledger: what was done, by whom, when, in a tree whose root is signed with each commit."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
-from guard.audit import checkpoint, entry, merkle, store, verify
-from guard.audit.anchor import FolderAnchor
-from guard.audit.chain import RESTART, Chain, Restart, is_new
-from guard.audit.checkpoint import Checkpoint
+from guard.audit import anchoring, entry, prune, pruning, store, verify
+from guard.audit.against import Held
+from guard.audit.anchoring import Anchored, Book, Holding
+from guard.audit.anchors import Anchor, ask
+from guard.audit.chain import Restart
+from guard.audit.end import VERIFY, End
 from guard.audit.entry import Entry
-from guard.audit.store import Kind, Query
+from guard.audit.named import Names
+from guard.audit.pruning import Keep, Pruning
+from guard.audit.rekey import AskSeeds, Rekey
+from guard.audit.store import Query
 from guard.audit.verify import Verdict
-from guard.clock import parse, stamp
+from guard.audit.walk import HINT
 from guard.config.audit import AuditPolicy
+from guard.config.span import Span
 from guard.crypto import random
-from guard.crypto.sign import Signer, Verifier
-from guard.errors import TamperedError, UnanchoredError, UnavailableError
+from guard.crypto.sign import Signer
+from guard.errors import TamperedError, UnanchoredError
 from guard.events import Activity, Ending, Event, PrincipalId, Progress, RunId, silent
-from guard.state import State, Tx, onward
+from guard.state import State, Tx
 
 _EVERYTHING = Query()
-_VERIFY = "`guard audit verify` says what is wrong; guard records nothing, and so does nothing, until it is right"
-
-
-@dataclass(frozen=True, slots=True)
-class Anchored:
-    """What an anchoring did: the size that is now vouched for, the anchors that hold it, those that could not."""
-
-    size: int
-    held: tuple[str, ...]
-    failed: tuple[str, ...]
-    """Name and reason, e.g. "offsite: No such file or directory"."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Head:
-    """The end of the ledger as the newest checkpoint shows it."""
-
-    note: str | None
-    tree: merkle.Range
-    at: datetime | None
-    origin: str
 
 
 class Ledger:
     """The ledger of one store. Hand `append` to `State.attach`: it runs in the transaction of what it records."""
 
     def __init__(
-        self, state: State, seed: bytes, anchors: Sequence[FolderAnchor] = (), policy: AuditPolicy | None = None
+        self,
+        state: State,
+        keys: AskSeeds | bytes,
+        anchors: Sequence[Anchor] = (),
+        policy: AuditPolicy | None = None,
+        persons: Names | None = None,
     ) -> None:
-        """Open the ledger of `state`; `seed` is the 32-byte key of purpose `ledger`."""
+        """Open the ledger of `state`; `keys` gives the seeds of the key `ledger`: 32 bytes are the only one.
+
+        `persons`: whom it can name; None without a vault.
+        """
         self._state = state
-        self._signer = Signer(seed, checkpoint.origin_of(state.store_id))
-        self._writing = self._signer  # the first log's; a later one's has the same key and another name
-        self._verifier = Verifier.from_vkey(self._signer.vkey)
+        self._end = End(state, keys, persons)
         self._anchors = tuple(anchors)
         self._policy = policy or AuditPolicy()
-        self._seen: _Head | None = None
 
     @property
     def vkey(self) -> str:
         """The verifier key: one line with which anybody checks the checkpoints that this ledger signs now."""
         with self._state.read() as tx:
-            found = store.latest(tx)
-        return self._signer.vkey if found is None else self._signer.named(self._opened(found[1]).origin).vkey
+            head = self._end.head(tx)
+        return head.key.named(head.origin).vkey
 
     @property
-    def anchors(self) -> tuple[FolderAnchor, ...]:
+    def anchors(self) -> tuple[Anchor, ...]:
         """Where checkpoints are anchored."""
         return self._anchors
+
+    def prepare(self, events: Sequence[Event]) -> tuple[Event, ...]:
+        """Return events as `append` takes them: with the pseudonyms of whom they are about. Writes to state.
+
+        Raises InterlockError for one about a person when there is no vault, GoneError when somebody is shredded again
+        and again meanwhile.
+        """
+        return self._end.names.prepare(events)
 
     def append(self, tx: Tx, events: Sequence[Event]) -> None:
         """Write `events` and the checkpoint that covers them in `tx`. The writer's hook; called once a commit.
 
         Raises ClockError when the clock is behind the last entry, TamperedError when the end of the ledger is not what
-        was signed, ValueError for an event the format cannot hold.
+        was signed, ValueError for an event the format cannot hold, GoneError when whom a prepared one is about was
+        shredded meanwhile.
         """
-        head = self._head(tx)
-        now = self._state.clock.now()
-        at = now if head.at is None else onward(now, head.at)
-        origin = self._origin(tx, head, events)
-        tree, rows, nodes = head.tree.copy(), [], []
-        for event in events:
-            raw = entry.leaf(tree.size, at, event)
-            digest = merkle.leaf_hash(raw)
-            found = entry.decode(raw)
-            rows.append(
-                (found.n, raw, digest, found.at, found.who, found.what, found.outcome, found.run, found.subject)
-            )
-            nodes += tree.push(digest)
-        store.add_entries(tx, rows)
-        store.add_nodes(tx, nodes)
-        if self._writing.name != origin:
-            self._writing = self._signer.named(origin)
-        note = self._writing.sign_note(Checkpoint(origin, tree.size, tree.root()).text())
-        if head.note is not None and head.at is not None and _hour(head.at) != _hour(at):
-            store.keep(tx, head.tree.size, Kind.HOURLY, head.note)
-        store.set_latest(tx, tree.size, note)
-        # After a rollback the newest note is another one, and this is dropped.
-        self._seen = _Head(note, tree, at, origin)
-
-    def _head(self, tx: Tx) -> _Head:
-        found = store.latest(tx)
-        if self._seen is not None and found == (self._seen.tree.size, self._seen.note):
-            return self._seen
-        last = store.last_leaf(tx)
-        if found is None:
-            if last is not None:
-                raise TamperedError("the ledger has lost its newest checkpoint", hint=_VERIFY)
-            return _Head(None, merkle.Range(), None, self._signer.name)
-        size, note = found
-        signed = self._opened(note)
-        tree = merkle.Range(size, [store.subtree(tx, level, at) for level, at in merkle.cover(size)])
-        if (signed.size, signed.root) != (size, tree.root()) or last is None or last[0] != size - 1:
-            raise TamperedError("the end of the ledger is not what was signed", hint=_VERIFY)
-        return _Head(note, tree, parse(entry.decode(last[1]).at), signed.origin)
-
-    def _opened(self, note: str) -> Checkpoint:
-        return checkpoint.open_any(note, self._verifier)
-
-    def _origin(self, tx: Tx, head: _Head, events: Sequence[Event]) -> str:
-        """Return the origin to sign under: that of the log, or of the one that the first event begins."""
-        begun = [at for at, event in enumerate(events) if event.what == RESTART]
-        if not begun:
-            return head.origin
-        if begun != [0] or head.note is None:
-            raise ValueError("a log begins as the first event of a commit, and not before there is one to close")
-        found = Restart.read(events[0])
-        if (found.closed, found.size, found.root) != (head.origin, head.tree.size, head.tree.root()):
-            raise ValueError("a log begins where the one before it ends")
-        if not is_new(self._signer.name, found.origin, {head.origin}):
-            raise ValueError(f"{found.origin} is no origin of a new log")
-        store.keep(tx, head.tree.size, Kind.CLOSED, head.note)
-        return found.origin
+        self._end.append(tx, events)
 
     def restart(self) -> Restart:
         """Work out how a restored ledger closes its log and begins another; what is lost is asked of the anchors.
@@ -140,21 +82,31 @@ class Ledger:
         Nothing is written: record its event first in a commit. Raises TamperedError when an anchor holds another
         history than the one that was restored.
         """
+        said = [ask(anchor, Book(self._state)) for anchor in self._anchors]
         with self._state.read() as tx:
-            head, chain = self._head(tx), verify.chain_of(tx, self._signer.name)
-            said = {anchor.name: verify.asked(anchor, self._verifier) for anchor in self._anchors}
-            found = {name: each for name, each in said.items() if not isinstance(each, verify.Seen)}
-            ahead = chain.ahead(found, head.tree.size, lambda size: _root(tx, size))
-        unread = [each.name for each in said.values() if isinstance(each, verify.Seen) and each.problem]
-        origin = f"{self._signer.name}/{random.hex_token(8)}"
-        return Restart(head.origin, head.tree.size, head.tree.root(), origin, ahead, tuple(unread))
+            head = self._end.head(tx)
+            chain = verify.chain_of(tx, head.key)
+            found = {each.name: each.opened(chain.keys.open) for each in said}
+            ahead, unknown = chain.ahead(found, head.tree.size, lambda size: prune.root_at(tx, size))
+        unread = [each.name for each in said if each.problem or each.beyond]
+        origin = f"{self._end.first}/{random.hex_token(8)}"
+        return Restart(head.origin, head.tree.size, head.tree.root(), origin, ahead, tuple(unread), unknown)
+
+    def rekey(self, seed: bytes, version: int) -> Rekey:
+        """Work out the change to the key with this 32-byte seed. Nothing is written.
+
+        Its event has to come first in a commit, in whose transaction the seed becomes the current one.
+        """
+        with self._state.read() as tx:
+            head = self._end.head(tx)
+        return Rekey(head.key.named(head.origin), Signer(seed, head.origin).verifier, version)
 
     def checkpoint(self) -> str:
         """Return the newest checkpoint, signed. Raises TamperedError when the ledger has none."""
         with self._state.read() as tx:
             found = store.latest(tx)
         if found is None:
-            raise TamperedError("the ledger has no checkpoint", hint=_VERIFY)
+            raise TamperedError("the ledger has no checkpoint", hint=VERIFY)
         return found[1]
 
     def list(self, query: Query = _EVERYTHING, limit: int = 100) -> tuple[Entry, ...]:
@@ -162,6 +114,11 @@ class Ledger:
         with self._state.read() as tx:
             found = [_read(n, raw) for n, raw in store.leaves(tx, query, limit=limit, newest=True)]
         return tuple(reversed(found))
+
+    def minimum(self) -> int:
+        """Return from which number on every entry is at hand; retention has removed older ones."""
+        with self._state.read() as tx:
+            return prune.pruned(tx).minimum
 
     def entries(self, query: Query = _EVERYTHING) -> Iterator[Entry]:
         """Yield all entries that fit, oldest first, from one snapshot."""
@@ -174,42 +131,61 @@ class Ledger:
 
         Raises TamperedError when an anchor holds another history, UnavailableError when none took it.
         """
-        with self._state.read() as tx:
-            found = store.latest(tx)
-            if found is None:
-                raise TamperedError("the ledger has no checkpoint", hint=_VERIFY)
-            size, note = found
-            log, chain = checkpoint.log_of(self._opened(note).origin), verify.chain_of(tx, self._signer.name)
-            held, failed = [], []
-            for anchor in self._anchors:
-                try:
-                    self._check_newest(tx, anchor, size, chain)
-                    anchor.put(size, note, log)
-                    held.append(anchor.name)
-                except UnavailableError as error:
-                    failed.append(str(error))
-        if failed and not held:
-            raise UnavailableError("no anchor took the checkpoint: " + "; ".join(failed))
-        if held:
-            self._state.write(lambda tx: store.keep(tx, size, Kind.ANCHORED, note))
-        return Anchored(size, tuple(held), tuple(failed))
+        return anchoring.anchor_all(self._state, self._anchors, self._end.pen.renew)
 
-    def _check_newest(self, tx: Tx, anchor: FolderAnchor, size: int, chain: Chain) -> None:
-        found = verify.asked(anchor, self._verifier)
-        if not isinstance(found, verify.Seen):
-            for signed in found:
-                chain.vouched(anchor.name, signed, size, lambda at: _root(tx, at))
-        elif found.problem:
-            raise UnavailableError(found.problem)
+    @property
+    def policy(self) -> AuditPolicy:
+        """What outside proof is enough."""
+        return self._policy
 
-    def inspect(self, progress: Progress = silent) -> Verdict:
-        """Recompute the whole ledger from its bytes and compare everything. Raises TamperedError naming the entry.
+    @property
+    def book(self) -> Book:
+        """What an anchor may ask of the ledger."""
+        return Book(self._state)
 
-        The verdict says whether a fresh anchor vouches for it; `verify` raises when none does.
+    def look(self) -> tuple[Holding, ...]:
+        """Return what every anchor holds. Raises TamperedError when one holds another history."""
+        return anchoring.look(self._state, self._anchors, self._end.pen.renew)
+
+    def cosigned(self) -> str:
+        """Return the newest checkpoint with the cosignature of a witness. Raises ConfigError when there is none."""
+        return anchoring.cosigned(self._state)
+
+    def pruning(self, keep: Keep = tuple, *, late: Span | None = None) -> Pruning | None:
+        """Return what retention removes now; None when nothing is old enough, or, with `late`, older than that besides.
+
+        `keep`: gives numbers of entries that stay.
         """
-        now = self._state.clock.now()
+        before = self._policy.keep.before(self._state.clock.now())
         with self._state.read() as tx:
-            return verify.inspect(tx, verify.Trust(self._verifier, self._anchors, self._policy, now), progress)
+            return pruning.plan(tx, late.before(before) if late else before, keep)
+
+    def prune(self, what: Pruning, told: tuple[PrincipalId, RunId], progress: Progress = silent) -> None:
+        """Remove entries, after the whole ledger was verified; `told`: who does so, and a run id for the record of it.
+
+        Raises what `verify` raises, and InterlockError when an anchor does not vouch for all that would go.
+        """
+        verdict = self.verify(progress)
+        pruning.require_vouched(what, [(each.name, each.size) for each in verdict.anchors])
+        pruning.carry_out(self._state, what, told, progress)
+
+    def inspect(
+        self, progress: Progress = silent, *, since: datetime | int | None = None, against: Sequence[Held] = ()
+    ) -> Verdict:
+        """Recompute the ledger from its bytes and compare everything. Raises TamperedError naming the entry.
+
+        `since` and `against` are as `guard.audit.verify.inspect` takes them. The verdict says whether a fresh anchor
+        vouches for it; `verify` raises when none does.
+        """
+        now, pen = self._state.clock.now(), self._end.pen
+        trusted = pen.renew()  # keys and anchors first: what is read after them may have followed, not gone back
+        said = [ask(anchor, Book(self._state)) for anchor in self._anchors]
+        with self._state.read() as tx:
+            trust = verify.Trust(trusted, said, self._policy, now)
+            verdict = verify.inspect(tx, trust, progress, since=since, against=against)
+        if verdict.vkey not in {trusted.vkey, pen.renew().vkey}:
+            raise TamperedError(f"the ledger says that {verdict.vkey} signs it, guard's keys say otherwise", hint=HINT)
+        return verdict
 
     def verify(self, progress: Progress = silent) -> Verdict:
         """Do as `inspect`, and raise UnanchoredError when all is consistent but no fresh anchor vouches for it."""
@@ -227,20 +203,11 @@ def heartbeat(who: PrincipalId, run: RunId) -> Event:
     return Event("audit.heartbeat", Ending.DONE, who, run, Activity.COMPLIANCE)
 
 
-def _root(tx: Tx, size: int) -> bytes:
-    """Return the root over the first `size` entries, from the stored hashes."""
-    return merkle.fold([store.subtree(tx, level, at) for level, at in merkle.cover(size)])
-
-
-def _hour(at: datetime) -> str:
-    return stamp(at)[:13]
-
-
 def _read(n: int, raw: bytes) -> Entry:
     try:
         found = entry.read(raw)
     except ValueError:
-        raise TamperedError(f"ledger entry {n} is not an entry", hint=_VERIFY) from None
+        raise TamperedError(f"ledger entry {n} is not an entry", hint=VERIFY) from None
     if found.n != n:
-        raise TamperedError(f"ledger entry {n} holds the bytes of entry {found.n}", hint=_VERIFY)
+        raise TamperedError(f"ledger entry {n} holds the bytes of entry {found.n}", hint=VERIFY)
     return found

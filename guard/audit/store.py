@@ -1,6 +1,6 @@
 """The tables of the ledger and what is asked of them. docs/FORMATS.md, section 4."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -14,9 +14,14 @@ from sqlalchemy import (
     LargeBinary,
     Select,
     Table,
+    TableClause,
     Text,
+    column,
+    delete,
+    false,
     func,
     insert,
+    or_,
     select,
     update,
 )
@@ -46,7 +51,7 @@ ENTRY = Table(
     Index("ledger_entry_at", "at"),
     Index("ledger_entry_what", "what"),
     Index("ledger_entry_run", "run"),
-    Index("ledger_entry_subject", "subject"),
+    Index("ledger_entry_subject", "subject", "what"),
 )
 
 NODE = Table(
@@ -90,6 +95,8 @@ TAKEN = Table(
     Column("at", Text, nullable=False),
 )
 
+_SCHEMA = TableClause("sqlite_master", column("type"), column("name"), column("tbl_name"))
+
 TABLES = (ENTRY, NODE, CHECKPOINT, PAYLOAD, PERSON, TAKEN)
 
 
@@ -102,6 +109,8 @@ class Kind(StrEnum):
     ANCHORED = "anchored"
     CLOSED = "closed"
     """The last one of a log that a restore has closed."""
+    REKEYED = "rekeyed"
+    """The first one behind a change of key, signed by both."""
 
 
 Row = tuple[int, bytes, bytes, str, str, str, str, str, str | None]
@@ -114,12 +123,16 @@ class Query:
 
     since: datetime | None = None
     until: datetime | None = None
-    who: str | None = None
+    who: str | tuple[str, ...] | None = None
+    """A principal, or any of several."""
     what: str | None = None
+    """An action; "fields.*" stands for all that begin with "fields."."""
     outcome: str | None = None
     run: str | None = None
     subject: str | None = None
     """A pseudonym, 32 hex characters."""
+    after: int | None = None
+    """Only entries behind the one with this number."""
 
 
 def add_entries(tx: Tx, rows: Sequence[Row]) -> None:
@@ -138,9 +151,11 @@ def add_nodes(tx: Tx, nodes: Sequence[tuple[int, int, bytes]]) -> None:
 
 
 def latest(tx: Tx) -> tuple[int, str] | None:
-    """Return size and note of the newest checkpoint; None when there is none."""
-    row = tx.execute(select(CHECKPOINT.c.size, CHECKPOINT.c.note).where(CHECKPOINT.c.kind == Kind.LATEST)).one_or_none()
-    return None if row is None else (row.size, row.note)
+    """Return size and note of the newest checkpoint; None when there is none. Raises TamperedError for several."""
+    rows = tx.execute(select(CHECKPOINT).where(CHECKPOINT.c.kind == Kind.LATEST)).fetchall()
+    if len(rows) > 1:
+        raise TamperedError(f"the ledger has {len(rows)} newest checkpoints")
+    return next((_checked(row)[::2] for row in rows), None)
 
 
 def set_latest(tx: Tx, size: int, note: str) -> None:
@@ -157,10 +172,37 @@ def keep(tx: Tx, size: int, kind: Kind, note: str) -> None:
         tx.execute(insert(CHECKPOINT).values(size=size, kind=kind.value, note=note))
 
 
+def kept(tx: Tx, size: int, kind: Kind) -> str | None:
+    """Return the kept checkpoint of a size and kind; None when there is none."""
+    same = (CHECKPOINT.c.size == size) & (CHECKPOINT.c.kind == kind)
+    return tx.scalar(select(CHECKPOINT.c.note).where(same))
+
+
+def put_kept(tx: Tx, size: int, kind: Kind, note: str) -> None:
+    """Keep a checkpoint, over the one of this size and kind that is kept."""
+    same = (CHECKPOINT.c.size == size) & (CHECKPOINT.c.kind == kind)
+    if not tx.execute(update(CHECKPOINT).where(same).values(note=note)).rowcount:
+        keep(tx, size, kind, note)
+
+
+def notes(tx: Tx, *kinds: Kind) -> list[str]:
+    """Return the kept checkpoints of some kinds, those of the largest size first."""
+    wanted = select(CHECKPOINT).where(CHECKPOINT.c.kind.in_(kinds)).order_by(CHECKPOINT.c.size.desc())
+    return [_checked(row)[2] for row in tx.execute(wanted)]
+
+
 def checkpoints(tx: Tx) -> list[tuple[int, str, str]]:
-    """Return all kept checkpoints as (size, kind, note), smallest first."""
+    """Return all kept checkpoints as (size, kind, note), smallest first. Raises TamperedError for what can be none."""
     rows = tx.execute(select(CHECKPOINT).order_by(CHECKPOINT.c.size, CHECKPOINT.c.kind))
-    return [(row.size, row.kind, row.note) for row in rows]
+    return [_checked(row) for row in rows]
+
+
+def _checked(row: Any) -> tuple[int, str, str]:
+    """Return size, kind and note of a kept checkpoint: SQLite takes a value of any type in any column."""
+    size, kind, note = row.size, row.kind, row.note
+    if not (isinstance(size, int) and size >= 0 and isinstance(kind, str) and isinstance(note, str)):
+        raise TamperedError(f"the ledger keeps a checkpoint that is none: of {size!r} entries, of the kind {kind!r}")
+    return size, kind, note
 
 
 def subtree(tx: Tx, level: int, position: int) -> bytes:
@@ -174,6 +216,15 @@ def subtree(tx: Tx, level: int, position: int) -> bytes:
         first, last = position << level, (position + 1 << level) - 1
         raise TamperedError(f"the ledger has lost a hash over entries {first} to {last}")
     return found
+
+
+def hashes(tx: Tx, places: Collection[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
+    """Return what is stored of the full subtrees at `places`, by (level, position); level 0 is a leaf's hash."""
+    leaves = select(ENTRY.c.n, ENTRY.c.hash).where(ENTRY.c.n.in_([at for level, at in places if not level]))
+    above = ((NODE.c.level == level) & (NODE.c.position == at) for level, at in places if level)
+    nodes = select(NODE).where(or_(false(), *above))  # a list of pairs would be looked for in the whole table
+    found = {(0, row.n): row.hash for row in tx.execute(leaves)}
+    return found | {(row.level, row.position): row.hash for row in tx.execute(nodes)}
 
 
 def last_leaf(tx: Tx) -> tuple[int, bytes] | None:
@@ -196,16 +247,57 @@ def _fitting(query: Query) -> Select[tuple[int, bytes]]:
         found = found.where(ENTRY.c.at >= stamp(query.since))
     if query.until:
         found = found.where(ENTRY.c.at < stamp(query.until))
-    same = {"who": query.who, "what": query.what, "outcome": query.outcome, "run": query.run, "subject": query.subject}
+    if query.after is not None:
+        found = found.where(ENTRY.c.n > query.after)
+    if query.who is not None:
+        found = found.where(ENTRY.c.who.in_((query.who,) if isinstance(query.who, str) else query.who))
+    if query.what is not None and query.what.endswith(".*"):  # no range of texts: a collation may pass over the dot
+        found = found.where(ENTRY.c.what.startswith(query.what[:-1], autoescape=True))
+    what = None if query.what is not None and query.what.endswith(".*") else query.what
+    same = {"what": what, "outcome": query.outcome, "run": query.run, "subject": query.subject}
     for name, value in same.items():
         if value is not None:
             found = found.where(ENTRY.c[name] == value)
     return found
 
 
-def rows_from(tx: Tx, first: int, count: int) -> Sequence[Any]:
-    """Return up to `count` rows of ledger_entry from number `first` on, in order."""
-    return tx.execute(select(ENTRY).where(ENTRY.c.n >= first).order_by(ENTRY.c.n).limit(count)).fetchall()
+def rows_from(tx: Tx, first: int, count: int, until: int | None = None) -> Sequence[Any]:
+    """Return up to `count` rows of ledger_entry from number `first` up to and without `until`, in order."""
+    within = ENTRY.c.n >= first if until is None else (ENTRY.c.n >= first) & (ENTRY.c.n < until)
+    return tx.execute(select(ENTRY).where(within).order_by(ENTRY.c.n).limit(count)).fetchall()
+
+
+def rows_called(tx: Tx, names: Collection[str], before: int) -> Sequence[Any]:
+    """Return the rows of ledger_entry of these actions with numbers below `before`, in order."""
+    fits = ENTRY.c.what.in_(names) & (ENTRY.c.n < before)
+    return tx.execute(select(ENTRY).where(fits).order_by(ENTRY.c.n)).fetchall()
+
+
+def first_since(tx: Tx, at: datetime) -> int:
+    """Return the number of the first entry at or after a time; that of the next one to come where there is none."""
+    found = tx.scalar(select(ENTRY.c.n).where(ENTRY.c.at >= stamp(at)).order_by(ENTRY.c.at, ENTRY.c.n).limit(1))
+    last = last_leaf(tx) if found is None else None
+    return found if found is not None else last[0] + 1 if last else 0
+
+
+def blocks(tx: Tx, before: int, width: int) -> list[int]:
+    """Return the numbers of the blocks of `width` entries that have one below `before`, in order."""
+    return sorted(tx.scalars(select(ENTRY.c.n // width).where(ENTRY.c.n < before).distinct()))
+
+
+def remove(tx: Tx, first: int, behind: int) -> None:
+    """Remove the entries from `first` to before `behind`, their payloads, and the hashes within their blocks of 256."""
+    for numbered in (ENTRY, PAYLOAD):
+        tx.execute(delete(numbered).where(numbered.c.n >= first, numbered.c.n < behind))
+    for level in range(1, 8):
+        within = (NODE.c.position >= first >> level) & (NODE.c.position < behind >> level)
+        tx.execute(delete(NODE).where(NODE.c.level == level, within))
+
+
+def drop_kept(tx: Tx, size: int) -> None:
+    """Remove the hourly and anchored checkpoints of fewer than `size` entries."""
+    kinds = [Kind.HOURLY.value, Kind.ANCHORED.value]
+    tx.execute(delete(CHECKPOINT).where(CHECKPOINT.c.size < size, CHECKPOINT.c.kind.in_(kinds)))
 
 
 def first_unreadable(tx: Tx, first: int, count: int) -> int:
@@ -224,15 +316,23 @@ def nodes_between(tx: Tx, level: int, first: int, last: int) -> Sequence[Any]:
     return tx.execute(select(NODE.c.position, NODE.c.hash).where(within).order_by(NODE.c.position)).fetchall()
 
 
-def count_nodes(tx: Tx) -> int:
-    """Return how many full subtrees are stored."""
-    return tx.scalar(select(func.count()).select_from(NODE)) or 0
+def count_nodes(tx: Tx, first: int = 0) -> int:
+    """Return how many full subtrees are stored; where `first` is not 0, of those that hold it or lie behind it."""
+    if not first:
+        return tx.scalar(select(func.count()).select_from(NODE)) or 0
+    levels = range(1, 64)
+    behind = (select(func.count()).where(NODE.c.level == each, NODE.c.position >= first >> each) for each in levels)
+    return sum(tx.scalar(query) or 0 for query in behind)
 
 
 def damage(tx: Tx) -> str | None:
     """Return the first thing SQLite finds wrong with the tables and indexes of the ledger; None when they are sound."""
     if tx.dialect.name != "sqlite":
         return None
+    ours = func.lower(_SCHEMA.c.tbl_name).in_([table.name for table in TABLES])
+    between = tx.execute(select(_SCHEMA).where(_SCHEMA.c.type.in_(["view", "trigger"]), ours)).first()
+    if between is not None:
+        return f"a {between.type} {between.name} stands between them and guard"
     for table in TABLES:
         found = tx.exec_driver_sql(f"PRAGMA integrity_check('{table.name}')").scalar()
         if found != "ok":

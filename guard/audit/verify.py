@@ -6,98 +6,111 @@ where the one before it ends, and signed nothing outside of that (`chain`); 5 th
 looked at counts as fine.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from guard.audit import entry, store
-from guard.audit.anchor import FolderAnchor
-from guard.audit.chain import RESTART, Chain, Restart
-from guard.audit.checkpoint import Checkpoint, log_of, open_any
+from guard.audit import entry, prune, store
+from guard.audit.against import Held
+from guard.audit.anchors import Said
+from guard.audit.anchors.enough import Seen, unanchored
+from guard.audit.chain import RESTART, Chain
+from guard.audit.past import Past
+from guard.audit.payloads import Check
+from guard.audit.prune import Pruned
+from guard.audit.rekey import REKEY, Keys, Signed
 from guard.audit.store import Kind, Query, UnreadableError
-from guard.audit.walk import HINT, Walk, between, tampered, walk
+from guard.audit.verdict import Rekeyed, Trust, Verdict
+from guard.audit.walk import HINT, Walk, Way, between, tampered, walk
 from guard.clock import parse
-from guard.config.audit import AuditPolicy
 from guard.crypto.sign import Verifier
-from guard.errors import TamperedError, UnavailableError
-from guard.events import Progress
+from guard.errors import TamperedError
+from guard.events import Progress, silent
 from guard.state import Tx
 
+_ALONG = frozenset({Kind.HOURLY, Kind.ANCHORED})
+"""Checkpoints that go along with the entries that retention removes."""
 
-@dataclass(frozen=True, slots=True)
-class Trust:
-    """What the ledger is compared with: the key, the anchors, how fresh they must be, and the time."""
-
-    verifier: Verifier
-    """Of the ledger's first log; later ones have the same key under another name."""
-    anchors: Sequence[FolderAnchor]
-    policy: AuditPolicy
-    now: datetime
+_REMOVED = "all it holds ends among entries that retention removed, so it cannot be compared"
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What one anchor said: the size it vouches for, None when it holds nothing, or why it could not say."""
+def inspect(
+    tx: Tx,
+    trust: Trust,
+    progress: Progress = silent,
+    *,
+    since: datetime | int | None = None,
+    against: Sequence[Held] = (),
+) -> Verdict:
+    """Compare everything in the snapshot `tx`. Raises TamperedError naming the entry, or those it must be among.
 
-    name: str
-    size: int | None
-    problem: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """A ledger that is consistent: what was compared, and how far an anchor vouches for it."""
-
-    size: int
-    root: str
-    """The root hash, hex."""
-    first: datetime
-    last: datetime
-    checkpoints: int
-    """How many kept checkpoints were compared."""
-    anchors: tuple[Seen, ...]
-    anchored: int
-    """The entries below this number are vouched for by the newest anchor."""
-    tail: int
-    """How many entries lie above it: a cut among them would not be found."""
-    unanchored: str | None
-    """Why no fresh anchor vouches for it; None when one does."""
-    origin: str
-    """Of the log that is written to."""
-    restarts: tuple[Restart, ...]
-    """Where older logs end, and what each restore has lost."""
-
-
-def inspect(tx: Tx, trust: Trust, progress: Progress) -> Verdict:
-    """Compare everything in the snapshot `tx`. Raises TamperedError naming the entry, or those it must be among."""
+    `since`: read only what lies behind the last kept checkpoint at or before a time or size. `against`: what somebody
+    kept has to be in the ledger too; raises ConfigError where it is about another one.
+    """
     try:
-        kept = _signed_checkpoints(tx, trust.verifier)
-        said = {anchor.name: asked(anchor, trust.verifier) for anchor in trust.anchors}
-        anchored = {name: found for name, found in said.items() if not isinstance(found, Seen)}
-        silent = {name: found for name, found in said.items() if isinstance(found, Seen)}
-        newest = kept[-1][1].size
-        sizes = {found.size for _, found in kept} | {each.size for found in anchored.values() for each in found}
-        found = walk(tx, sizes, progress, newest)
-        _compare_kept(found, kept)
-        chain = chain_of(tx, trust.verifier.name)
+        chain = chain_of(tx, trust.verifier)
+        kept = _kept(tx, chain.keys, _begin(tx, since))
+        told = [(said, said.opened(chain.keys.open)) for said in trust.anchors]
+        held = [(each, each.opened(chain.keys)) for each in against]
+        way = _way(tx, kept, [each for _, notes in told for each in notes] + [each for _, each in held], since)
+        check = Check(tx, way.first)
+        found = walk(tx, replace(way, look=check.look), progress)
+        check.end(found.tree.size)
+        past = Past(tx, way, found)
+        _compare_kept(past, kept, prune.pruned(tx))
+        past.compare_entries()
+        _compare_hours(found, kept, max(way.begin, way.minimum))
         _compare_logs(kept, chain)
-        seen = {name: _vouched(found, chain, name, notes) for name, notes in anchored.items()} | silent
+        compared = _Compared(
+            len(kept),
+            chain,
+            tuple(_vouched(past, chain, found.tree.size, *each) for each in told),
+            tuple(_agreed(past, chain, found.tree.size, *each) for each in held),
+        )
     except UnreadableError as error:
         raise tampered("the ledger cannot be read") from error
-    return _verdict(found, _Said(len(kept), chain, {name: seen[name] for name in said}), trust)
+    return _verdict(found, way, compared, trust)
 
 
-def chain_of(tx: Tx, first: str) -> Chain:
-    """Return the logs of the ledger whose first one has the origin `first`. Raises TamperedError for a broken chain."""
+def _begin(tx: Tx, since: datetime | int | None) -> int:
+    """Return the size of the last kept checkpoint at or before a time or size; 0 for all of the ledger."""
+    if since is None:
+        return 0
+    size = since if isinstance(since, int) else store.first_since(tx, since)
+    return max((each for each, _, _ in store.checkpoints(tx) if not _is_behind(each, size)), default=0)
+
+
+def _is_behind(size: object, begin: int) -> bool:
+    """Tell whether a kept size is larger than `begin`; what is no number is, so that it is looked at."""
+    return not isinstance(size, int) or size > begin
+
+
+def _way(tx: Tx, kept: Sequence[tuple[str, Signed]], others: Sequence[Signed], since: datetime | int | None) -> Way:
+    size, pruned = kept[-1][1].size, prune.pruned(tx)
+    sizes = {each.size for _, each in kept} | {each.size for each in others} | {pruned.minimum}
+    return Way(size, frozenset(sizes), min(_begin(tx, since), max(size - 1, 0)), pruned.minimum, pruned.kept)
+
+
+def chain_of(tx: Tx, trusted: Verifier) -> Chain:
+    """Return the logs and keys of the ledger that has the key `trusted`. Raises TamperedError for a broken chain."""
+    behind = [size for size, kind, _ in store.checkpoints(tx) if kind == Kind.REKEYED]
+    return Chain.read(Keys.read(trusted, _entries(tx, REKEY), behind), _entries(tx, RESTART))
+
+
+def _entries(tx: Tx, what: str) -> list[entry.Entry]:
     try:
-        return Chain.read(first, [entry.read(raw) for _, raw in store.leaves(tx, Query(what=RESTART))])
+        return [entry.read(raw) for _, raw in store.leaves(tx, Query(what=what))]
     except ValueError as error:
-        raise tampered(f"an entry {RESTART} of the ledger cannot be read") from error
+        raise tampered(f"an entry {what} of the ledger cannot be read") from error
 
 
-def _signed_checkpoints(tx: Tx, verifier: Verifier) -> list[tuple[str, Checkpoint]]:
-    """Return (kind, checkpoint), smallest first, the newest last."""
-    found = [(kind, _signed(size, note, verifier)) for size, kind, note in store.checkpoints(tx)]
+def _kept(tx: Tx, keys: Keys, begin: int) -> list[tuple[str, Signed]]:
+    """Return (kind, checkpoint), smallest first, the newest last; of smaller ones than `begin` those that logs need."""
+    found = [
+        (kind, _signed(size, note, keys))
+        for size, kind, note in store.checkpoints(tx)
+        if _is_behind(size, begin - 1) or kind not in _ALONG
+    ]
     newest = [each.size for kind, each in found if kind == Kind.LATEST]
     if len(newest) != 1 or found[-1][1].size != newest[0]:
         raise tampered("the newest checkpoint of the ledger is missing")
@@ -106,9 +119,10 @@ def _signed_checkpoints(tx: Tx, verifier: Verifier) -> list[tuple[str, Checkpoin
     return found
 
 
-def _signed(size: object, note: object, verifier: Verifier) -> Checkpoint:
+def _signed(size: object, note: object, keys: Keys) -> Signed:
     try:
-        found = open_any(str(note), verifier)
+        found = keys.open(str(note))
+        keys.require_in_force(found)
     except TamperedError as error:
         raise tampered(f"ledger entry {_before(size)}: the checkpoint behind it was changed: {error}") from None
     if found.size != size:
@@ -120,35 +134,28 @@ def _before(size: object) -> object:
     return size - 1 if isinstance(size, int) else "of unknown number"
 
 
-def asked(anchor: FolderAnchor, verifier: Verifier) -> Sequence[Checkpoint] | Seen:
-    """Return an anchor's newest checkpoint of each log, or why there is none. Raises TamperedError for a wrong one."""
-    try:
-        notes = anchor.newest()
-    except UnavailableError as error:
-        return Seen(anchor.name, None, str(error))
-    try:
-        found = [(log, open_any(note, verifier)) for log, note in notes.items()]
-    except TamperedError as error:
-        raise tampered(f"anchor {anchor.name}: {error}") from None
-    if wrong := [log for log, signed in found if log_of(signed.origin) != log]:
-        raise tampered(f"anchor {anchor.name}: what lies there for the log {wrong[0]} is another log's")
-    return [signed for _, signed in found] or Seen(anchor.name, None)
-
-
-def _compare_kept(found: Walk, kept: Sequence[tuple[str, Checkpoint]]) -> None:
+def _compare_kept(past: Past, kept: Sequence[tuple[str, Signed]], pruned: Pruned) -> None:
     good = 0
-    for _, signed in kept:
-        if found.roots[signed.size] != signed.root:
+    for kind, signed in kept:
+        if signed.size < pruned.minimum and kind in _ALONG:
+            raise tampered(f"ledger entry {signed.size - 1}: the {kind} checkpoint behind it is one that was removed")
+        if past.root(signed.size) != signed.root:
             raise tampered(f"{between(good, signed.size - 1)}: not those that were signed")
         good = signed.size
-    hourly = {signed.size for kind, signed in kept if kind == Kind.HOURLY}
-    if wrong := hourly.symmetric_difference(found.hours):
+    if pruned.minimum and past.root(pruned.minimum) != pruned.root:
+        raise tampered(f"{between(0, pruned.minimum - 1)}: not those of which some were removed")
+
+
+def _compare_hours(found: Walk, kept: Sequence[tuple[str, Signed]], begin: int) -> None:
+    """Compare behind which entries an hour ends with where a checkpoint is kept for that, from `begin` on."""
+    hourly = {signed.size for kind, signed in kept if kind == Kind.HOURLY and signed.size > begin}
+    if wrong := hourly.symmetric_difference(size for size in found.hours if size > begin):
         size = min(wrong)
         what = "stands at no end of an hour" if size in hourly else "is missing"
         raise tampered(f"ledger entry {size - 1}: the hourly checkpoint behind it {what}")
 
 
-def _compare_logs(kept: Sequence[tuple[str, Checkpoint]], chain: Chain) -> None:
+def _compare_logs(kept: Sequence[tuple[str, Signed]], chain: Chain) -> None:
     """Compare where logs end with what was signed there, and that no log signed what is another's."""
     closed = {signed.size: signed.root for kind, signed in kept if kind == Kind.CLOSED}
     ends = {each.size: each.root for each in chain.restarts}
@@ -160,48 +167,57 @@ def _compare_logs(kept: Sequence[tuple[str, Checkpoint]], chain: Chain) -> None:
             raise tampered(f"ledger entry {signed.size - 1}: the checkpoint behind it is one of another log")
 
 
-def _vouched(found: Walk, chain: Chain, name: str, notes: Sequence[Checkpoint]) -> Seen:
-    sizes = [chain.vouched(name, signed, found.tree.size, found.roots.__getitem__) for signed in notes]
-    return Seen(name, max(sizes) or None)
+def _vouched(past: Past, chain: Chain, size: int, said: Said, notes: Sequence[Signed]) -> Seen:
+    who = f"anchor {said.name}"
+    chain.require_declared(who, said.beyond, size)
+    sizes = [chain.vouched(who, signed, size, past.root) for signed in notes]
+    known = [each for each in sizes if each is not None]
+    if sizes and not known:
+        return Seen(said.name, None, f"{who}: {_REMOVED}", said.weak)
+    largest = max(known, default=0) or None
+    return Seen(said.name, largest, said.problem, said.weak, None if largest is None else past.time(largest))
+
+
+def _agreed(past: Past, chain: Chain, size: int, held: Held, signed: Signed) -> Seen:
+    found = chain.vouched(held.name, signed, size, past.root)
+    if found is None:
+        return Seen(held.name, None, f"{held.name}: {_REMOVED}")
+    if found:
+        held.compare_entry(signed, past.leaf)
+    return Seen(held.name, found or None, at=past.time(found) if found else None)
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
+class _Compared:
     """What was compared beside the entries."""
 
     kept: int
     chain: Chain
-    anchors: Mapping[str, Seen]
+    anchors: tuple[Seen, ...]
+    against: tuple[Seen, ...]
 
 
-def _verdict(found: Walk, said: _Said, trust: Trust) -> Verdict:
-    seen = list(said.anchors.values())
-    anchored = max((each.size or 0 for each in seen), default=0)
+def _verdict(found: Walk, way: Way, compared: _Compared, trust: Trust) -> Verdict:
+    anchored = max((each.size or 0 for each in compared.anchors), default=0)
+    keys = compared.chain.keys
     return Verdict(
         size=found.tree.size,
         root=found.tree.root().hex(),
         first=parse(found.first),
         last=parse(found.last),
-        checkpoints=said.kept,
-        anchors=tuple(seen),
+        checkpoints=compared.kept,
+        anchors=compared.anchors,
         anchored=anchored,
         tail=found.tree.size - anchored,
-        unanchored=_unanchored(seen, anchored, found.times.get(anchored), trust),
-        origin=said.chain.origin,
-        restarts=said.chain.restarts,
+        unanchored=unanchored(compared.anchors, trust.policy, trust.now),
+        origin=compared.chain.origin,
+        restarts=compared.chain.restarts,
+        vkey=keys.current.vkey,
+        rekeys=tuple(Rekeyed(each.n, each.rekey.new.named(keys.name).vkey) for each in keys.changes),
+        begin=way.first,
+        minimum=way.minimum,
+        against=compared.against,
     )
 
 
-def _unanchored(seen: Sequence[Seen], anchored: int, at: str | None, trust: Trust) -> str | None:
-    if not seen:
-        return "guard.toml names no anchor"
-    if problems := [each.problem for each in seen if each.problem]:
-        return "could not look at " + "; ".join(problems)
-    if not anchored or at is None:
-        return "no anchor holds a checkpoint yet"
-    if parse(at) < trust.policy.anchor_age.before(trust.now):
-        return f"the newest anchored entry, {anchored - 1} of {at}, is older than {trust.policy.anchor_age}"
-    return None
-
-
-__all__ = ["HINT", "Seen", "Trust", "Verdict", "asked", "chain_of", "inspect"]
+__all__ = ["HINT", "Seen", "Trust", "Verdict", "chain_of", "inspect"]

@@ -11,12 +11,11 @@ from guard.errors import InterlockError
 
 KEK = "kek"
 
-ROTATED = ("column/", "index/", "totp", "repository")
-"""The purposes whose keys `rotate` makes new versions of: what was sealed under the old one names it, or says where."""
+ROTATED = ("column/", "index/", "totp", "ledger", "repository")
+"""The purposes whose keys `rotate` makes new versions of: what the old one sealed or signed names it, or says where."""
 
 _FIXED: Mapping[str, str] = {
     KEK: "`guard keys rewrap` makes a new one and wraps every key under it",
-    "ledger": "auditors know its verifier key; a new one has to be announced in the ledger, which is not built yet",
     "digest": "its digests stand in the ledger and guard rows of state; they cannot all be made again",
     "pseudonym": "a person's stand-in has to stay the same",
     "service": "nothing is sealed under it before the agent gives out credentials",

@@ -1,4 +1,4 @@
-"""Opened keys of people in memory: few, for a minute, and none of them in a forked child."""
+"""What was opened for people, in memory: little, for a minute, and nothing of it in a forked child."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Generic, Protocol, TypeVar
 
 from guard.clock import Clock
 from guard.crypto import xaes
-from guard.crypto.wrap import Key
 
 KEPT: Final = timedelta(seconds=60)
 """How long an opened key of an epoch or a person is used without looking again. Source: DESIGN 1, leases."""
@@ -19,7 +18,19 @@ MOST: Final = 10_000
 """Keys kept: more than a batch of a sweep has rows, and some MB."""
 
 Owner = tuple[bytes, str]
-"""A person's digest, and a class of data."""
+"""Whom it belongs to, as it is looked up: a person's digest and a class of data, or a pseudonym."""
+
+
+class Numbered(Protocol):
+    """What has the id of a key: the key, or what was opened with it."""
+
+    @property
+    def id(self) -> int:
+        """The key's id."""
+        ...
+
+
+V = TypeVar("V", bound=Numbered)
 
 
 def is_fresh(kept_at: datetime, now: datetime) -> bool:
@@ -27,15 +38,15 @@ def is_fresh(kept_at: datetime, now: datetime) -> bool:
     return timedelta() <= now - kept_at <= KEPT
 
 
-class Opened:
-    """The most recently used keys. May be shared by threads."""
+class Opened(Generic[V]):
+    """The most recently used keys, or what was opened with them. May be shared by threads."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._swept_at = clock.now()
         self._begin()
 
-    def by_id(self, key_id: int) -> Key | None:
+    def by_id(self, key_id: int) -> V | None:
         """Return a kept key; None when there is none of this id, or it was opened more than a minute ago."""
         now = self._clock.now()
         with self._held(now):
@@ -45,12 +56,12 @@ class Opened:
             self._keys.move_to_end(key_id)
             return found[1]
 
-    def of(self, owner: Owner) -> Key | None:
+    def of(self, owner: Owner) -> V | None:
         """Return the kept key of a person and class."""
         key_id = self._ids.get(owner)
         return None if key_id is None else self.by_id(key_id)
 
-    def keep(self, keys: Iterable[tuple[Owner, Key]]) -> None:
+    def keep(self, keys: Iterable[tuple[Owner, V]]) -> None:
         """Keep keys that were just opened or made."""
         now = self._clock.now()
         with self._held(now):
@@ -86,7 +97,7 @@ class Opened:
     def _begin(self) -> None:
         self._generation = xaes.PROCESS.generation
         self._lock = threading.Lock()
-        self._keys: OrderedDict[int, tuple[datetime, Key, Owner]] = OrderedDict()
+        self._keys: OrderedDict[int, tuple[datetime, V, Owner]] = OrderedDict()
         self._ids: dict[Owner, int] = {}
 
     def _drop(self, key_id: int) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from base64 import b32encode
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -22,10 +24,13 @@ from guard.crypto.subjects import Person, SubjectKeys
 from guard.crypto.vault import PURPOSE
 from guard.crypto.vault_store import Epoch, Receipt, Receipts
 from guard.crypto.wrap import Key, id_bytes
-from guard.errors import TamperedError
+from guard.errors import GoneError, TamperedError
+from guard.events import GUARD, Event, PrincipalId
 from guard.state import State, Tx
 
 _NONCE = 12
+_TRIES = 10
+"""How often shredding is begun anew when somebody writes about the person at that moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,27 +53,68 @@ class Death:
     steps: tuple[str, ...]
     before: datetime | None = None
     """Only a key made until then: one made later is about somebody who came back. None: whatever key there is."""
+    who: PrincipalId = GUARD
+
+
+class Along(Protocol):
+    """What goes with a key of one class, in the transaction that wipes it."""
+
+    def told(self, death: Death) -> tuple[Event, ...]:
+        """Return what is recorded in that transaction; the ledger takes away what has to go as it records it."""
+        ...
+
+    def is_whole(self, tx: Tx, key_id: int, told: Sequence[Event]) -> bool:
+        """Tell whether `told` takes away all that is to go with the key."""
+        ...
+
+
+class _NobodyError(Exception):
+    """There is no key to wipe, so nothing is recorded either."""
 
 
 class Shredder:
     """Wipes keys of people, and keeps the receipts."""
 
-    def __init__(self, state: State, keyring: Keyring, subjects: SubjectKeys) -> None:
+    def __init__(
+        self, state: State, keyring: Keyring, subjects: SubjectKeys, along: Mapping[str, Along] | None = None
+    ) -> None:
+        """`along`: what goes with the keys of a class, by class."""
         self._state = state
         self._keyring = keyring
         self._subjects = subjects
+        self._along = along or {}
         self._receipts = Receipts(keyring.digest)
 
     def shred(self, death: Death) -> Receipt | None:
         """Wipe a person's key of a class, and return the receipt; None when there is no living key.
 
         From the commit on nothing opens the person's values of this class but processes that opened the key less than a
-        minute before, and old backups of state until the epochs named in the receipt are gone.
+        minute before, and old backups of state until the epochs named in the receipt are gone. Raises GoneError when
+        somebody writes about the person again and again meanwhile.
         """
-        key = self._keyring.ensure(PURPOSE)
-        receipt = self._state.write(lambda tx: self._shred(tx, death, key))
-        self._subjects.forget()
-        return receipt
+        for _ in range(_TRIES - 1):
+            with suppress(GoneError):
+                return self._tried(death)
+        return self._tried(death)
+
+    def _tried(self, death: Death) -> Receipt | None:
+        key, along = self._keyring.ensure(PURPOSE), self._along.get(death.class_)
+        told = along.told(death) if along else ()
+
+        def work(tx: Tx) -> Receipt:
+            receipt = self._shred(tx, death, key)
+            if receipt is None:
+                raise _NobodyError
+            if along and not along.is_whole(tx, receipt.key_id, told):
+                raise GoneError("somebody wrote about the person at the same moment", hint="run it again")
+            return receipt
+
+        try:
+            return self._state.write(work, *told)
+        except _NobodyError:
+            return None
+        finally:
+            self._subjects.forget()
 
     def lives(self, person: Person, class_: str, before: datetime) -> bool:
         """Tell whether a person has a living key of a class that was made until `before`."""

@@ -3,6 +3,7 @@
 import re
 from base64 import b64encode
 from binascii import a2b_base64
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
@@ -33,8 +34,12 @@ class Signer:
     @property
     def vkey(self) -> str:
         """The verifier key: `<name>+<hex key id>+<base64 of 01 | public key>`."""
-        key_id = _key_id(self.name, self._public).hex()
-        return f"{self.name}+{key_id}+{b64encode(_ED25519 + self._public).decode()}"
+        return self.verifier.vkey
+
+    @property
+    def verifier(self) -> "Verifier":
+        """Checks what this signs."""
+        return Verifier(self.name, _key_id(self.name, self._public), self._private.public_key())
 
     def sign_note(self, text: str) -> str:
         """Return `text` as a note with this signature. Raises ValueError unless it is lines that end with a newline."""
@@ -65,6 +70,16 @@ class Verifier:
             ) from None
         return cls(name, bytes.fromhex(key_id), public)
 
+    @property
+    def raw(self) -> bytes:
+        """The public key, 32 bytes: what is the same under every name."""
+        return self.public.public_bytes_raw()
+
+    @property
+    def vkey(self) -> str:
+        """The verifier key, one line: `<name>+<hex key id>+<base64 of 01 | public key>`."""
+        return f"{self.name}+{self.key_id.hex()}+{b64encode(_ED25519 + self.raw).decode()}"
+
     def named(self, name: str) -> "Verifier":
         """Return the verifier of the same key under another name."""
         return Verifier(_name(name), _key_id(name, self.public.public_bytes_raw()), self.public)
@@ -84,6 +99,12 @@ class Verifier:
                 raise TamperedError(f"the signature of {self.name} on this note is wrong") from None
             return text
         raise TamperedError(f"this note is not signed by {self.name}")
+
+
+def sign_note(text: str, signers: Sequence[Signer]) -> str:
+    """Return `text` as a note signed by all of `signers`, in their order."""
+    notes = [each.sign_note(text) for each in signers]
+    return notes[0] + "".join(note.removeprefix(f"{text}\n") for note in notes[1:])
 
 
 def split_note(note: str) -> tuple[str, list[tuple[str, bytes, bytes]]]:

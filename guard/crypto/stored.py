@@ -1,6 +1,7 @@
 """How a column stores a sealed value: as text or as bytes, each with a prefix and one spelling. FORMATS 2."""
 
 from binascii import a2b_base64, b2a_base64
+from collections.abc import Iterable
 from typing import Final
 
 from guard.errors import TamperedError
@@ -12,7 +13,12 @@ _NOT_SEALED: Final = "a text that should be a sealed value is not one"
 
 def to_text(sealed: bytes) -> str:
     """Return what a text column stores: "g1." and base64url without padding."""
-    return _TEXT_PREFIX + b2a_base64(sealed, newline=False).translate(_TO_URL).rstrip(b"=").decode()
+    return to_texts((sealed,))[0]
+
+
+def to_texts(sealed: Iterable[bytes]) -> list[str]:
+    """Return `to_text` of each value, and fast."""
+    return [_TEXT_PREFIX + b2a_base64(each).translate(_TO_URL, _DROPPED).decode() for each in sealed]
 
 
 def from_text(stored: str) -> bytes:
@@ -47,6 +53,8 @@ def looks_sealed(value: object) -> bool:
 
 
 _TO_URL = bytes.maketrans(b"+/", b"-_")
+_DROPPED = b"=\n"
+"""What b2a_base64 writes at the end; to be told to leave the line's end out takes it longer."""
 _FROM_URL = bytes.maketrans(b"-_+/=", b"+/!!!")
 _FILL = (b"", b"", b"==", b"=")
 _LAST = ("", "", "AQgw", "AEIMQUYcgkosw048")

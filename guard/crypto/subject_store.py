@@ -111,15 +111,26 @@ def subjects_by_id(tx: Tx, ids: Sequence[int]) -> dict[int, Subject]:
     return found
 
 
+def living_among(tx: Tx, ids: Sequence[int]) -> set[int]:
+    """Return which of the keys with these ids live."""
+    found: set[int] = set()
+    for at in range(0, len(ids), _MANY):
+        query = select(SUBJECT.c.id).where(SUBJECT.c.id.in_(ids[at : at + _MANY]), _LIVING)
+        found |= set(tx.execute(query).scalars())
+    return found
+
+
 def living_under(tx: Tx, epochs: Iterable[int], limit: int) -> list[Subject]:
     """Return up to `limit` living keys that are wrapped under one of `epochs`, by id."""
     query = select(SUBJECT).where(SUBJECT.c.epoch.in_(list(epochs)), _LIVING).order_by(SUBJECT.c.id).limit(limit)
     return [_subject(row) for row in tx.execute(query)]
 
 
-def living_after(tx: Tx, after: int, limit: int) -> list[Subject]:
-    """Return up to `limit` living keys with ids above `after`, by id."""
+def living_after(tx: Tx, after: int, limit: int, class_: str | None = None) -> list[Subject]:
+    """Return up to `limit` living keys with ids above `after`, by id; of one class when it is given."""
     query = select(SUBJECT).where(SUBJECT.c.id > after, _LIVING).order_by(SUBJECT.c.id).limit(limit)
+    if class_ is not None:
+        query = query.where(SUBJECT.c["class"] == class_)
     return [_subject(row) for row in tx.execute(query)]
 
 

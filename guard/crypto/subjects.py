@@ -58,7 +58,7 @@ class SubjectKeys:
         self.vault = vault
         self._state = state
         self._keyring = keyring
-        self._opened = Opened(state.clock)
+        self._opened: Opened[Key] = Opened(state.clock)
 
     def person_digest(self, person: Person) -> bytes:
         """Return the 32 bytes state knows a person by: keyed, so that nobody without the key can guess who it is."""
@@ -89,6 +89,26 @@ class SubjectKeys:
             if absent := [each for each in batch if each[0] not in found]:
                 found.update(self._make(absent, class_))
         return [found[person] for person, _ in wanted]
+
+    def of(self, person: Person, class_: str) -> Key | None:
+        """Return the living key of a person's data of a class; None when there is none. Makes none."""
+        digest = self.person_digest(person)
+        if (kept := self._opened.of((digest, class_))) is not None:
+            return kept
+        with self._state.read() as tx:
+            stored = subject_store.living_of(tx, [digest], class_)
+        return next(iter(self._open(stored.values()).values()), None)
+
+    def each(self, class_: str) -> Iterator[list[tuple[Subject, Key]]]:
+        """Yield all living keys of a class in batches, by id, opened; none of them is kept."""
+        after = 0
+        while True:
+            with self._state.read() as tx:
+                rows = subject_store.living_after(tx, after, _BATCH, class_)
+            if not rows:
+                return
+            yield [(row, self._unwrap(row, self.vault.key(row.epoch))) for row in rows]
+            after = rows[-1].id
 
     def by_id(self, key_id: int) -> Key:
         """Return the one key with this id.

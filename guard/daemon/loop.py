@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import schedule
 
 from guard.actions.jobs import Ran, Watch, tick
+from guard.daemon.current import Current
 from guard.daemon.notify import Notifier
 from guard.errors import BusyError, GuardError, UnavailableError
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from guard.app import App
+    from guard.daemon.socket import Listener
 
 REST = timedelta(milliseconds=250)
 """Between two looks at the clock and at the wish to stop."""
@@ -60,38 +62,54 @@ def on_signals(stop: Stop) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def serve(app: App, stop: Stop, tell: Callable[[Ran], None], reopen: Callable[[], App] | None = None) -> None:
+def serve(
+    app: App,
+    stop: Stop,
+    tell: Callable[[Ran], None],
+    reopen: Callable[[], App] | None = None,
+    listen: Callable[[Current], Listener] | None = None,
+) -> None:
     """Run what is due, once a second, until `stop` is asked for. What was missed before is caught up at once.
 
-    `reopen` opens the app anew; it is called when a file of the configuration has changed. Raises BusyError when
-    another daemon runs in this folder, and what a beat raises when it cannot go on.
+    `reopen` opens the app anew; it is called when a file of the configuration has changed. `listen` makes the socket
+    that is served meanwhile. Raises BusyError when another daemon runs in this folder, what a beat raises when it
+    cannot go on, and what ended the socket.
     """
     notify = Notifier()
     clock = schedule.Scheduler()
-    with app.hold(("daemon",), timedelta(), "guard daemon"):
-        beat = Beat(app, Watch(lambda: stop.asked, tell, lambda: notify("WATCHDOG=1")), reopen)
+    with app.hold(("daemon",), timedelta(), "guard daemon"), ExitStack() as ending:
+        current = Current(app)
+        ending.callback(current.close)
+        beat = Beat(current, Watch(lambda: stop.asked, tell, lambda: notify("WATCHDOG=1")), reopen)
+        listener = None if listen is None else listen(current)
+        if listener is not None:
+            ending.callback(listener.stop)
+            listener.start()
+        ending.callback(notify, "STOPPING=1")
         notify("READY=1")
-        try:
-            beat()
-            clock.every(1).seconds.do(beat)
-            while not stop.asked:
-                clock.run_pending()
-                beat.app.clock.sleep(REST)
-        finally:
-            notify("STOPPING=1")
-            beat.close()
+        beat()
+        clock.every(1).seconds.do(beat)
+        while not stop.asked:
+            clock.run_pending()
+            if listener is not None:
+                listener.check()
+            beat.app.clock.sleep(REST)
 
 
 class Beat:
     """One tick, guarded: what may pass is waited out, what will not ends the daemon."""
 
-    def __init__(self, app: App, watch: Watch, reopen: Callable[[], App] | None) -> None:
-        self.app = app
-        self._first = app
+    def __init__(self, current: Current, watch: Watch, reopen: Callable[[], App] | None) -> None:
+        self._current = current
         self._watch = watch
         self._reopen = reopen
-        self._read = _reading(app)
+        self._read = _reading(current.app)
         self._failures = 0
+
+    @property
+    def app(self) -> App:
+        """The app of now."""
+        return self._current.app
 
     def __call__(self) -> None:
         """Run what is due now. Raises what cannot be waited out, and what could be but has not passed in PATIENCE."""
@@ -107,11 +125,6 @@ class Beat:
         else:
             self._failures = 0
             self._watch.alive()
-
-    def close(self) -> None:
-        """Close what was reopened; the first app belongs to the caller."""
-        if self.app is not self._first:
-            self.app.close()
 
     def _wait_out(self, error: Exception) -> None:
         self._failures += 1
@@ -131,8 +144,7 @@ class Beat:
         except GuardError as error:
             _log.error("the changed configuration is not used: %s", error)
             return
-        self.close()
-        self.app = fresh
+        self._current.exchange(fresh)
 
 
 def _checked(app: App) -> App:

@@ -1,7 +1,7 @@
 """Anchors keep what they were given, and the ledger finds out when they and it disagree."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from guard.crypto.sign import Verifier
 from guard.errors import TamperedError, UnanchoredError, UnavailableError
 from guard.events import Event
 
+START = datetime(2026, 1, 5, 9, tzinfo=UTC)
 Make = Callable[[int], Event]
 
 
@@ -77,7 +78,7 @@ def test_anchoring_gives_the_newest_checkpoint_to_every_anchor(house, make_event
     assert open_signed(ledger.checkpoint(), Verifier.from_vkey(ledger.vkey)).size == 1
     assert ledger.anchor() == done
     verdict = ledger.verify()
-    assert verdict.anchors == (Seen("here", 1), Seen("usb", 1))
+    assert verdict.anchors == (Seen("here", 1, at=START), Seen("usb", 1, at=START))
     assert (verdict.anchored, verdict.tail, verdict.unanchored) == (1, 0, None)
 
 
@@ -160,10 +161,9 @@ def test_an_older_copy_of_the_database_is_found_by_the_anchor(house, make_event:
 
 def test_a_checkpoint_of_another_key_in_an_anchor_is_tampered(house, make_event: Make) -> None:
     house.add(make_event(0))
-    other = Ledger(house.state, b"x" * 32)
-    note = other._signer.sign_note("\n".join(house.ledger.checkpoint().split("\n")[:3]) + "\n")
+    note = house.sign("\n".join(house.ledger.checkpoint().split("\n")[:3]) + "\n", b"x" * 32)
     house.anchor.put(1, note)
-    with pytest.raises(TamperedError, match=r"anchor here: .*not signed"):
+    with pytest.raises(TamperedError, match=r"1 entries that anchor here holds: it is signed by the key \w+, not by"):
         house.ledger.inspect()
 
 

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import event
 
 from guard.audit import FolderAnchor, Ledger, merkle, store
-from guard.audit.checkpoint import FIRST
+from guard.audit.anchors import FIRST, NOTHING, Known
 from guard.clock import SystemClock
 from guard.events import GUARD, Ending, Event, RunId
 from guard.state import State, Tx
@@ -76,8 +76,8 @@ def after_the_commit(house: "House", kill: Countdown) -> None:
 
 def while_anchoring(house: "House", kill: Countdown) -> None:
     class Half(FolderAnchor):
-        def put(self, size: int, note: str, log: str = FIRST) -> None:
-            super().put(size, note, log)
+        def put(self, size: int, note: str, log: str = FIRST, known: Known = NOTHING) -> None:
+            super().put(size, note, log, known)
             kill()
 
     house.ledger = Ledger(house.state, SEED, [Half("here", house.place.anchor)])

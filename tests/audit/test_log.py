@@ -289,3 +289,11 @@ def test_the_ledger_lives_in_postgresql_too(postgres_url: str, clock: SteppedClo
     with pytest.raises(TamperedError, match="ledger entry 7: its bytes do not say what the column who says"):
         ledger.verify()
     state.close()
+
+
+def test_a_group_of_actions_is_listed_by_its_name(house) -> None:
+    names = ["fields.encrypt", "fields", "fields.verify", "fields-x", "field.a", "fieldsx.a", "fields.é"]
+    house.add(*[Event(name, Ending.DONE, GUARD, RunId(f"{at:032x}")) for at, name in enumerate(names)])
+    found = [entry.what for entry in house.ledger.list(Query(what="fields.*"))]
+    assert found == ["fields.encrypt", "fields.verify", "fields.é"]
+    assert [entry.what for entry in house.ledger.entries(Query(what="fields"))] == ["fields"]

@@ -12,6 +12,7 @@ from sqlalchemy import delete, select, update
 from guard.audit import FolderAnchor, Ledger, Query
 from guard.audit.chain import RESTART, Chain, Restart
 from guard.audit.checkpoint import log_of, open_any
+from guard.audit.rekey import Keys
 from guard.audit.store import CHECKPOINT, ENTRY
 from guard.crypto.sign import Signer, Verifier
 from guard.errors import TamperedError, UnavailableError
@@ -321,7 +322,8 @@ def test_a_chain_that_breaks_is_named(story) -> None:
     story.lose_and_restore("old.db")
     (begun,) = story.house.ledger.list(Query(what=RESTART))
     first = begun.facts["closed"]
-    assert Chain.read(first, [begun]).restarts == (Restart.read(begun),)
+    keys = Keys((Signer(SEED, first).verifier,))
+    assert Chain.read(keys, [begun]).restarts == (Restart.read(begun),)
     for wrong, said in (
         (replace(begun, digests={}), "ledger entry 9: the entry audit.restart lacks root"),
         (replace(begun, digests={**begun.digests, "root": "x"}), "ledger entry 9: non-hexadecimal"),
@@ -330,9 +332,9 @@ def test_a_chain_that_breaks_is_named(story) -> None:
         (replace(begun, facts={**begun.facts, "origin": first}), "ledger entry 9 does not begin a log"),
     ):
         with pytest.raises(TamperedError, match=said):
-            Chain.read(first, [wrong])
+            Chain.read(keys, [wrong])
     with pytest.raises(TamperedError, match="ledger entry 9 does not begin a log"):
-        Chain.read(first, [begun, begun])
+        Chain.read(keys, [begun, begun])
 
 
 def test_an_entry_that_should_begin_a_log_and_is_none_is_tampered(story) -> None:

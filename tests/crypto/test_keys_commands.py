@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from guard.actions import Caller, perform
-from guard.actions.keys import REWRAP
 from guard.actions.kit import RECOVERY_MAKE, recovery_test
+from guard.actions.rewrap import REWRAP
 from guard.actions.setup import Answers, set_up
 from guard.app import App
 from guard.cli.main import main
@@ -76,6 +76,7 @@ def test_the_list_shows_what_each_key_is_and_no_material(app: App) -> None:
     assert result.stdout.splitlines()[0].split() == [
         "id",
         "purpose",
+        "of",
         "version",
         "made_at",
         "state",

@@ -179,7 +179,6 @@ def test_a_key_that_is_not_there_is_said_to_be_so(state: State, keyring: Keyring
     ("purpose", "why"),
     [
         ("kek", "guard keys rewrap"),
-        ("ledger", "auditors know its verifier key"),
         ("digest", "its digests stand in the ledger"),
         ("pseudonym", "has to stay the same"),
         ("service", "nothing is sealed under it"),

@@ -80,7 +80,7 @@ def outcomes(app: App, what: str) -> list[str]:
 
 def test_a_quiet_night_does_everything_as_the_service(app: App) -> None:
     done = at(app, NIGHT)
-    jobs = ["backup", "prune", "verify", "retention", "epoch", "heartbeat"]
+    jobs = ["backup", "prune", "verify", "retention", "epoch", "ledger", "heartbeat"]
     assert [(job, ran.state, ran.reason) for job, ran in done.items()] == [(job, RunState.OK, None) for job in jobs]
     assert snapshots(app) == {"local": 1, "second": 1}
     by_clock = [entry.what for entry in app.ledger.list(Query(who="s-daemon", outcome="done"), 100)]

@@ -11,6 +11,7 @@ import pytest
 from guard.actions.jobs import Watch
 from guard.clock import SteppedClock
 from guard.daemon import Stop, on_signals, serve
+from guard.daemon.current import Current
 from guard.daemon.loop import PATIENCE, Beat
 from guard.errors import BusyError, ConfigError, TamperedError, UnavailableError
 
@@ -89,7 +90,7 @@ def test_a_signal_asks_for_a_stop_and_the_old_handler_comes_back(number: signal.
 @pytest.mark.parametrize("error", [UnavailableError("state is away"), BusyError("locked"), ValueError("odd")])
 def test_what_may_pass_is_waited_out_for_a_minute(app: Any, error: Exception) -> None:
     app.jobs = Failing(error)
-    beat = Beat(app, Watch(), None)
+    beat = Beat(Current(app), Watch(), None)
     for _ in range(PATIENCE - 1):
         beat()
     with pytest.raises(type(error)):
@@ -98,7 +99,7 @@ def test_what_may_pass_is_waited_out_for_a_minute(app: Any, error: Exception) ->
 
 def test_a_good_beat_gives_the_whole_patience_back(app: Any) -> None:
     good, app.jobs = app.jobs, Failing(UnavailableError("state is away"))
-    beat = Beat(app, Watch(), None)
+    beat = Beat(Current(app), Watch(), None)
     for _ in range(PATIENCE - 1):
         beat()
     bad, app.jobs = app.jobs, good
@@ -110,7 +111,7 @@ def test_a_good_beat_gives_the_whole_patience_back(app: Any) -> None:
 def test_what_will_not_pass_ends_the_daemon_at_once(app: Any) -> None:
     app.jobs = Failing(TamperedError("state is malformed"))
     with pytest.raises(TamperedError):
-        Beat(app, Watch(), None)()
+        Beat(Current(app), Watch(), None)()
 
 
 def changed(home: Path) -> None:
@@ -119,13 +120,14 @@ def changed(home: Path) -> None:
 
 def test_a_changed_policy_opens_the_app_anew(app: Any, tmp_path: Path) -> None:
     fresh = type(app)(tmp_path, app.jobs._state, app.clock)
-    beat = Beat(app, Watch(), lambda: fresh)
+    current = Current(app)
+    beat = Beat(current, Watch(), lambda: fresh)
     beat()
     assert beat.app is app
     changed(tmp_path)
     beat()
     assert beat.app is fresh
-    beat.close()
+    current.close()
     assert fresh.closed
     assert not app.closed
 
@@ -134,7 +136,7 @@ def test_a_wrong_configuration_is_not_used(app: Any, tmp_path: Path) -> None:
     def wrong() -> Any:
         raise ConfigError("schedule.toml: job[1].name: unknown")
 
-    beat = Beat(app, Watch(), wrong)
+    beat = Beat(Current(app), Watch(), wrong)
     changed(tmp_path)
     beat()
     assert beat.app is app
@@ -142,5 +144,5 @@ def test_a_wrong_configuration_is_not_used(app: Any, tmp_path: Path) -> None:
 
 def test_signs_of_life_reach_the_supervisor(app: Any) -> None:
     alive: list[bool] = []
-    Beat(app, Watch(alive=lambda: alive.append(True)), None)()
+    Beat(Current(app), Watch(alive=lambda: alive.append(True)), None)()
     assert alive == [True]

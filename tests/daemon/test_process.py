@@ -90,11 +90,11 @@ def supervisor(app: App) -> Iterator[Supervisor]:
 def test_a_day_that_was_missed_is_caught_up_and_sigterm_ends_it_with_0(app: App, supervisor: Supervisor) -> None:
     daemon = supervisor.start()
     supervisor.hears("READY=1")
-    ran = [json.loads(daemon.stdout.readline()) for _ in range(6)]  # type: ignore[union-attr]  # it is a pipe
+    ran = [json.loads(daemon.stdout.readline()) for _ in range(7)]  # type: ignore[union-attr]  # it is a pipe
     daemon.send_signal(signal.SIGTERM)
     supervisor.hears("STOPPING=1")
     assert daemon.wait(60) == Exit.DONE
-    assert {run["job"] for run in ran} == {"backup", "prune", "verify", "retention", "epoch", "heartbeat"}
+    assert {run["job"] for run in ran} == {"backup", "prune", "verify", "retention", "epoch", "ledger", "heartbeat"}
     assert {run["state"] for run in ran if run["job"] != "retention"} == {"ok"}
     assert [run.state for run in app.jobs.runs("backup")] == [RunState.OK]
     assert RunState.MISSED in {run.state for run in app.jobs.runs("heartbeat")}

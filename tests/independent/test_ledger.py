@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -14,8 +15,10 @@ import pytest
 
 from guard.audit import FolderAnchor, Ledger
 from guard.clock import SteppedClock
+from guard.crypto.sign import Signer
 from guard.events import GUARD, Activity, Ending, Event, RunId
 from guard.state import State
+from tests.audit.conftest import opened
 
 READER = Path(__file__).with_name("ledger.py")
 
@@ -95,6 +98,48 @@ def test_it_follows_the_ledger_over_a_restore(made: tuple[Path, str, str], tmp_p
     assert (read["size"], read["root"], read["anchored"]) == (39, root, 39)
     assert read["logs"] == [[f"guard-ledger/{UUID(int=5)}", 37], [found.origin, 39]]
     assert read["entries"][37]["counts"] == {"size": 37, "lost": 3, "ahead first": 40}
+
+
+def test_it_follows_changes_of_key_and_what_retention_removed(tmp_path: Path) -> None:
+    """Trusting any key; with a block that stays, for a change of key, in the middle of what was removed."""
+    clock = SteppedClock(datetime(2026, 1, 5, 9, tzinfo=UTC))
+    house = opened(tmp_path, clock)
+    for month in range(30):
+        done = [Event("test.note", Ending.DONE, GUARD, RunId(f"{month * 60 + each:032x}")) for each in range(60)]
+        house.add(*done)
+        if month in {5, 22}:
+            house.rekey(*done)
+        if month in {3, 29}:
+            house.ledger.anchor()
+        clock.step(timedelta(days=30 if month < 29 else 0))
+    house.ledger.prune(house.ledger.pruning(), (GUARD, RunId("cd" * 16)))
+    house.ledger.anchor()
+    verdict = house.ledger.verify()
+    origin = f"guard-ledger/{house.state.store_id}"
+    house.state.close()
+    assert (verdict.minimum, len(verdict.rekeys)) == (1024, 2)
+    for seed in house.keys.seeds:
+        vkey = Signer(seed, origin).vkey
+        words = [sys.executable, "-I", str(READER), str(tmp_path / "state.db"), vkey, str(tmp_path / "anchor")]
+        read = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+        assert (read["size"], read["root"], read["anchored"]) == (verdict.size, verdict.root, verdict.size)
+        assert (read["keys"], read["minimum"]) == (3, 1024)
+        assert {entry["n"] >> 8 for entry in read["entries"] if entry["n"] < 1024} == {1}
+    check = runpy.run_path(str(READER))["check"]
+    with pytest.raises(AssertionError):
+        check(str(tmp_path / "state.db"), Signer(b"x" * 32, origin).vkey)
+    for change in (
+        "DELETE FROM ledger_entry WHERE n BETWEEN 256 AND 511",
+        "DELETE FROM ledger_entry WHERE n = 1024",
+        "UPDATE ledger_node SET hash = zeroblob(32) WHERE level = 8 AND position = 0",
+        "DELETE FROM ledger_checkpoint WHERE kind = 'rekeyed'",
+    ):
+        shutil.copyfile(tmp_path / "state.db", tmp_path / "copy.db")
+        with closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
+            copy.execute(change)
+            copy.commit()
+        with pytest.raises((AssertionError, ValueError)):
+            check(str(tmp_path / "copy.db"), Signer(house.keys.seeds[0], origin).vkey)
 
 
 @pytest.mark.parametrize(
