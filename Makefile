@@ -15,10 +15,10 @@ demo: .venv/.run           ## a sample shop, and the whole main job on it
 test: .venv/.dev           ## what every change must pass
 	$(BIN)/pytest -n $(WORKERS)
 
-test-slow: .venv/.dev      ## kill and fault tests, real OS users, oracles
+test-slow: .venv/.oracle   ## kill and fault tests, real OS users, oracles
 	$(BIN)/pytest -n $(WORKERS) -m "slow and not soak"
 
-soak: .venv/.dev           ## the full counts
+soak: .venv/.oracle        ## the full counts
 	$(BIN)/pytest -n $(WORKERS) -m "slow or soak" --timeout 3600
 
 check: .venv/.dev
@@ -37,11 +37,15 @@ bench-fields: .venv/.bench-fields
 .venv/.run: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "guard needs Python 3.11 or newer")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP) --editable '.[detect,postgres,mysql,cluster]'
+	$(PIP) --editable '.[detect,postgres,mysql,cluster,tsa]'
 	touch $@
 
 .venv/.dev: .venv/.run
-	$(PIP) --editable '.[detect,postgres,mysql,cluster,dev]'
+	$(PIP) --editable '.[detect,postgres,mysql,cluster,tsa,dev]'
+	touch $@
+
+.venv/.oracle: .venv/.dev
+	$(PIP) --editable '.[oracle-ledger]'
 	touch $@
 
 .venv/.bench-fields: .venv/.dev

@@ -7,7 +7,7 @@ import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
-from typing import TypeAlias
+from typing import TypeAlias, cast
 from uuid import UUID
 
 import msgspec
@@ -57,6 +57,9 @@ def key_bytes(key: Sequence[KeyPart]) -> bytes:
     `key` holds the parts in the catalog's frozen order. Tags: i minimal signed big-endian, s UTF-8, b bytes, u UUID, d
     canonical decimal. Raises TypeError for other types (floats are not exact keys), ValueError for more than 255 parts.
     """
+    if len(key) == 1 and type(number := key[0]) is int:  # nearly every key, and asked for at every row that is read
+        width = _signed_width(number)
+        return _INTEGER_HEADS[width] + number.to_bytes(width, "big", signed=True)
     if not 0 < len(key) < 256:
         raise ValueError(f"a key has 1 to 255 parts, not {len(key)}")
     return bytes([len(key)]) + b"".join(_key_part(part) for part in key)
@@ -64,13 +67,24 @@ def key_bytes(key: Sequence[KeyPart]) -> bytes:
 
 def all_key_bytes(keys: Sequence[Sequence[KeyPart]]) -> list[bytes]:
     """Return `key_bytes` of each key; fast where each is one whole number."""
-    if {type(part) for key in keys for part in key} != {int} or {len(key) for key in keys} != {1}:
-        return [key_bytes(key) for key in keys]
-    numbers: list[int] = [key[0] for key in keys]  # type: ignore[misc]  # each is one, as was just seen
+    if set(map(len, keys)) == {1}:
+        return column_key_bytes(([key[0] for key in keys],))
+    return [key_bytes(key) for key in keys]
+
+
+def column_key_bytes(columns: Sequence[Sequence[KeyPart]]) -> list[bytes]:
+    """Return `key_bytes` of keys whose parts are given column by column; fast where each is one whole number."""
+    if len(columns) != 1 or set(map(type, columns[0])) != {int}:
+        return [key_bytes(key) for key in zip(*columns, strict=True)]
+    numbers = cast("Sequence[int]", columns[0])
+    least, width = min(numbers), _signed_width(max(numbers))
+    if least >= 0 and _signed_width(least) == width:  # so are all between
+        head = _INTEGER_HEADS[width]
+        return [head + number.to_bytes(width, "big") for number in numbers]
     return [
-        _INTEGER_HEADS[width] + number.to_bytes(width, "big", signed=True)
+        _INTEGER_HEADS[each] + number.to_bytes(each, "big", signed=True)
         for number in numbers
-        for width in (_signed_width(number),)
+        for each in (_signed_width(number),)
     ]
 
 

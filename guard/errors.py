@@ -6,6 +6,7 @@ GuardError (1)
 ├── TamperedError (11)      stored bytes are not what was written
 ├── ShreddedError (1)       the key was destroyed on purpose; nobody opens it any more
 ├── BusyError (12)          another run holds it
+│   └── GoneError (12)      whom it is about was shredded meanwhile
 ├── UnavailableError (13)   try again
 ├── InterlockError (14)     refused to keep something from being lost
 │   ├── WaitingError (14)   asked for; what cannot be undone waits first
@@ -76,6 +77,10 @@ class BusyError(GuardError):
     """Another run holds what this one needs."""
 
     exit_code = Exit.BUSY
+
+
+class GoneError(BusyError):
+    """Whom it is about was shredded while it was done. Done again, it is about somebody who came back."""
 
 
 class UnavailableError(GuardError):

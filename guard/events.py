@@ -31,7 +31,7 @@ class Ending(StrEnum):
 
 
 class Activity(StrEnum):
-    """OCSF class and activity as `class_uid.activity_id` (OCSF 1.3, schema.ocsf.io)."""
+    """OCSF class and activity as `class_uid.activity_id` (OCSF 1.5.0, schema.ocsf.io)."""
 
     AUTHENTICATE = "3002.1"
     ENTITY_CREATE = "3004.1"
@@ -44,6 +44,8 @@ class Activity(StrEnum):
     API_DELETE = "6003.4"
     DATA_READ = "6005.1"
     DATA_UPDATE = "6005.2"
+    DATA_QUERY = "6005.4"
+    DATA_CREATE = "6005.6"
     DATA_DELETE = "6005.7"
     DATA_ENCRYPT = "6005.9"
     DATA_DECRYPT = "6005.10"

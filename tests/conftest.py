@@ -5,6 +5,7 @@ import itertools
 import os
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import tempfile
@@ -28,6 +29,33 @@ from guard.state import State
 
 settings.register_profile("guard", deadline=None)  # a busy machine is no failure
 settings.load_profile("guard")
+
+
+_MEMORY = Path("/dev/shm")
+_ROOM = 4 << 30
+"""Bytes that have to be free in memory: a run of all quick tests takes less than a quarter of it."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let quick tests keep their files in memory where there is room, for their databases sync at every commit.
+
+    None of them asks whether a disk keeps what was synced to it, and who is killed loses no file. The files of slow
+    tests may be too large.
+    """
+    picked = config.getoption("markexpr")
+    if "TMPDIR" not in os.environ and "not slow" in picked and "not soak" in picked and _has_room(_MEMORY):
+        os.environ["TMPDIR"] = str(_MEMORY)
+        tempfile.tempdir = None
+    # PyMySQL reads every CA of this host for each connection (20 ms); the servers of tests show no certificate
+    os.environ.setdefault("SSL_CERT_FILE", os.devnull)
+
+
+def _has_room(folder: Path) -> bool:
+    """Say whether programs may be run from a folder, and much may be written there."""
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return False
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize >= _ROOM and not found.f_flag & os.ST_NOEXEC
 
 
 @pytest.hookimpl(trylast=True)
@@ -158,7 +186,7 @@ def serve_postgres(settings: str) -> Iterator[Path]:
 
     PostgreSQL refuses to run as root: there the server runs as `nobody`.
     """
-    home = Path(tempfile.mkdtemp(prefix="guard-pg-", dir="/tmp"))
+    home = Path(tempfile.mkdtemp(prefix="guard-pg-"))
     account = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
     if account:
         home.chmod(0o755)
@@ -229,12 +257,27 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[str]:
+    """The URL of a MariaDB that lets root in: GUARD_MARIADB_URL, one that this worker starts, or 127.0.0.1:3306."""
+    if (url := os.environ.get("GUARD_MARIADB_URL")) is not None:
+        yield url
+    elif _has_mariadb():
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        with serve_mariadb("--bind-address=127.0.0.1", f"--port={port}"):
+            yield f"mysql://root@127.0.0.1:{port}"
+    else:
+        yield "mysql://root@127.0.0.1:3306"
+
+
 @pytest.fixture
-def mariadb_url() -> Iterator[str]:
-    """The URL of an empty database of this test's own on the MariaDB at GUARD_MARIADB_URL, or 127.0.0.1:3306."""
+def mariadb_url(mariadb_server: str) -> Iterator[str]:
+    """The URL of an empty database of this test's own."""
     import pymysql  # an extra: tests without MariaDB do not need it
 
-    server = make_url(os.environ.get("GUARD_MARIADB_URL", "mysql://root@127.0.0.1:3306"))
+    server = make_url(mariadb_server)
     where = {"host": server.host, "port": server.port or 3306, "user": server.username}
     try:
         connection = pymysql.connect(**where, connect_timeout=2, autocommit=True)
@@ -248,50 +291,55 @@ def mariadb_url() -> Iterator[str]:
 
 
 @pytest.fixture
-def private_mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., tuple[str, Path]]]:
+def private_mariadb() -> Iterator[Callable[..., tuple[str, Path]]]:
     """Start MariaDB servers of this test's own, each with options of mariadbd; gives its URL and its data folder."""
-    if shutil.which("mariadbd") is None or shutil.which("mariadb-install-db") is None:
+    if not _has_mariadb():
         pytest.skip("mariadbd and mariadb-install-db are not installed (apt-get install mariadb-server)")
-    servers: list[tuple[subprocess.Popen[bytes], Path]] = []
+    with ExitStack() as stack:
 
-    def start(*options: str) -> tuple[str, Path]:
-        home = Path(tempfile.mkdtemp(prefix="guard-my-", dir="/tmp"))
-        data = home / "data"
-        user = ["--user=mysql"] if os.geteuid() == 0 else []
-        if user:
-            home.chmod(0o755)
-            shutil.chown(home, "mysql", "mysql")
-        apart = {**os.environ, "TMPDIR": str(home)}  # a server that starts deletes what others keep in a shared one
-        install = ["mariadb-install-db", "--no-defaults", *user, f"--datadir={data}", "--skip-test-db"]
-        done = subprocess.run(
-            [*install, "--auth-root-authentication-method=normal"], capture_output=True, text=True, cwd=home, env=apart
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        socket = home / "socket"
-        where = [f"--datadir={data}", f"--socket={socket}", f"--pid-file={home}/pid", "--skip-networking"]
-        small = ["--innodb-buffer-pool-size=32M", "--innodb-log-file-size=16M", "--character-set-server=utf8mb4"]
-        with (home / "log").open("wb") as log:
-            server = subprocess.Popen(
-                ["mariadbd", "--no-defaults", *user, *where, *small, *options],
-                stdout=log,
-                stderr=log,
-                cwd=home,
-                env=apart,
-            )
-        servers.append((server, home))
-        _until_answers(server, socket, home / "log")
-        return f"mysql://root@localhost/shop?unix_socket={socket}", data
+        def start(*options: str) -> tuple[str, Path]:
+            home = stack.enter_context(serve_mariadb("--skip-networking", *options))
+            return f"mysql://root@localhost/shop?unix_socket={home}/socket", home / "data"
 
-    yield start
-    for server, home in servers:
+        yield start
+
+
+def _has_mariadb() -> bool:
+    return shutil.which("mariadbd") is not None and shutil.which("mariadb-install-db") is not None
+
+
+@contextmanager
+def serve_mariadb(*options: str) -> Iterator[Path]:
+    """Start a MariaDB of one's own, with a database `shop`; give its folder, which holds `socket` and `data`."""
+    home = Path(tempfile.mkdtemp(prefix="guard-my-"))
+    data = home / "data"
+    user = ["--user=mysql"] if os.geteuid() == 0 else []
+    if user:
+        home.chmod(0o755)
+        shutil.chown(home, "mysql", "mysql")
+    apart = {**os.environ, "TMPDIR": str(home)}  # a server that starts deletes what others keep in a shared one
+    install = ["mariadb-install-db", "--no-defaults", *user, f"--datadir={data}", "--skip-test-db"]
+    done = subprocess.run(
+        [*install, "--auth-root-authentication-method=normal"], capture_output=True, text=True, cwd=home, env=apart
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    where = [f"--datadir={data}", f"--socket={home}/socket", f"--pid-file={home}/pid"]
+    small = ["--innodb-buffer-pool-size=32M", "--innodb-log-file-size=16M", "--character-set-server=utf8mb4"]
+    with (home / "log").open("wb") as log:
+        words = ["mariadbd", "--no-defaults", *user, *where, *small, *options]
+        server = subprocess.Popen(words, stdout=log, stderr=log, cwd=home, env=apart)
+    try:
+        _until_answers(server, home / "socket", home / "log")
+        yield home
+    finally:
         server.kill()
         server.wait()
         shutil.rmtree(home, ignore_errors=True)
 
 
-def _until_answers(server: "subprocess.Popen[bytes]", socket: Path, log: Path) -> None:
+def _until_answers(server: "subprocess.Popen[bytes]", at: Path, log: Path) -> None:
     """Wait for a server that is starting, and make the database `shop`."""
-    make = ["mariadb", "--no-defaults", f"--socket={socket}", "--user=root", "-e", "CREATE DATABASE shop"]
+    make = ["mariadb", "--no-defaults", f"--socket={at}", "--user=root", "-e", "CREATE DATABASE shop"]
     for _ in range(300):
         assert server.poll() is None, log.read_text()
         if subprocess.run(make, capture_output=True).returncode == 0:

@@ -11,7 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guard.canon import KeyPart, all_key_bytes, decimal_text, json_bytes, key_bytes, parse_key, parts, plain_json_bytes
+from guard.canon import (
+    KeyPart,
+    all_key_bytes,
+    column_key_bytes,
+    decimal_text,
+    json_bytes,
+    key_bytes,
+    parse_key,
+    parts,
+    plain_json_bytes,
+)
 
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "canonical_keys.json").read_text(encoding="utf-8"))
 READERS: dict[str, Callable[[str], KeyPart]] = {"i": int, "s": str, "b": bytes.fromhex, "u": UUID, "d": Decimal}
@@ -53,9 +63,26 @@ def test_many_keys_are_written_as_each_alone(keys: list[tuple[KeyPart, ...]]) ->
     assert all_key_bytes(numbers) == [key_bytes(key) for key in numbers]
 
 
+@given(st.lists(st.tuples(PARTS, st.integers(), PARTS), max_size=8), st.integers(1, 3))
+def test_keys_are_written_alike_from_their_columns(keys: list[tuple[KeyPart, ...]], width: int) -> None:
+    short = [key[-width:] for key in keys]
+    assert column_key_bytes([[key[part] for key in short] for part in range(width)]) == [
+        key_bytes(key) for key in short
+    ]
+
+
+@given(st.lists(st.integers(-(2**70), 2**70) | st.integers(-300, 300), max_size=8))
+def test_whole_numbers_are_written_alike_from_a_column(numbers: list[int]) -> None:
+    """Of one width or several, with and without a sign."""
+    assert column_key_bytes([numbers]) == [key_bytes((number,)) for number in numbers]
+    assert [parse_key(raw) for raw in column_key_bytes([numbers])] == [(number,) for number in numbers]
+
+
 def test_a_boolean_is_no_key_among_many_either() -> None:
     with pytest.raises(TypeError):
         all_key_bytes([(1,), (True,)])
+    with pytest.raises(TypeError):
+        key_bytes((True,))
 
 
 @given(st.binary(max_size=40))

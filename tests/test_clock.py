@@ -60,3 +60,9 @@ def test_an_offset_is_read_and_turned_into_utc() -> None:
 def test_a_time_without_offset_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse(text)
+
+
+@pytest.mark.parametrize("text", ["9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59"])
+def test_a_time_beyond_the_years_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="beyond the years"):
+        parse(text)

@@ -23,6 +23,7 @@ NOT_CODE = sorted(
         *(f"guard/runbooks/{path.name}" for path in (ROOT / "runbooks").iterdir()),
         *(f"guard/report/templates/{path.name}" for path in (ROOT / "guard/report/templates").iterdir()),
         *(f"guard/demo/{path.name}" for path in (ROOT / "guard/demo").glob("*.toml")),
+        "guard/audit/shipped/README",
         "guard/py.typed",
     ]
 )

@@ -1,5 +1,7 @@
 """A small shop whose customers' data guard seals: register, log in, change the e-mail address, order, list orders.
 
+What its staff looks at is on guard's record.
+
 Run it: python shop.py register anna@example.org "Anna Muster". What guard added to it are the lines marked "guard".
 """
 
@@ -13,9 +15,11 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
+from guard.audit import Emitter  # guard
 from guard.fields.column import FieldKeys, protect, seal  # guard
 
 keys = FieldKeys.open(os.environ.get("GUARD_CONFIG", "guard.toml"))  # guard: reads nothing before it is used
+record = Emitter.open(os.environ.get("GUARD_CONFIG", "guard.toml"))  # guard: nor does this
 
 
 class Base(DeclarativeBase):
@@ -87,6 +91,20 @@ def orders_of(session: Session, email: str) -> list[tuple[int, str, int]]:
     return [(each.id, each.street, each.total_cents) for each in session.scalars(query)]
 
 
+def show_order(session: Session, staff: str, number: int) -> tuple[str, str, int]:
+    """Return name, address and total of an order to somebody of the staff. Without a record nothing is shown."""
+    found = session.get_one(Order, number)
+    record.emit(  # guard
+        "order.read",
+        class_="read",
+        actor=staff,
+        subject=("customer", found.customer_id),
+        objects=["customer.name", "purchase.street"],
+        purpose="support",
+    )
+    return found.customer.name, found.street, found.total_cents
+
+
 def import_customers(session: Session, rows: list[dict[str, object]]) -> None:
     """Take over customers of another shop, ids included, in one statement: no object is made for each."""
     session.execute(sa.insert(Customer), seal(Customer, rows))  # guard: seal() marks what is bound to its row
@@ -127,7 +145,7 @@ def now() -> datetime:
 
 
 def main(url: str, words: list[str]) -> None:
-    """Do what the command line says: `register EMAIL NAME`, or `orders EMAIL`."""
+    """Do what the command line says: `register EMAIL NAME`, `orders EMAIL`, or `show STAFF ORDER`."""
     engine = sa.create_engine(url)
     Base.metadata.create_all(engine)
     with Session(engine) as session:
@@ -136,6 +154,8 @@ def main(url: str, words: list[str]) -> None:
                 print(register(session, email, name, input("Password: ")).id)
             case ["orders", email]:
                 print(*orders_of(session, email), sep="\n")
+            case ["show", staff, number]:
+                print(*show_order(session, staff, int(number)), sep="\n")
             case _:
                 sys.exit(__doc__)
 

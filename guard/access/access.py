@@ -108,6 +108,24 @@ class Access:
             raise self._unknown("service", name, "policies/access.toml lists the services")
         return Principal(PrincipalId(f"s-{name}"), Role.SERVICE, name)
 
+    def at_socket(self, os_user: str, service: str | None, *, own: bool) -> Principal:
+        """Return who a process of `os_user` is at the agent's socket: the service it calls as, or the person.
+
+        A service belongs to the OS user policies/access.toml names for it, else to the agent's `own`. Raises
+        DeniedError; whoever serves the socket records it, once for many calls.
+        """
+        if service is not None:
+            rule = self._policy.service.get(service)
+            if rule is not None and (own if rule.os_user is None else rule.os_user == os_user):
+                return Principal(PrincipalId(f"s-{service}"), Role.SERVICE, service)
+            how = f'os_user = "{os_user}" below [service.{service}] in policies/access.toml lets it in, if it should be'
+            raise refused(Refusal.UNKNOWN, f"this OS user is not the service {service}", how)
+        with self._state.read() as tx:
+            person = self._books.people.of_os_user(tx, os_user)
+        if person is None:
+            raise refused(Refusal.UNKNOWN, "this OS user is nobody guard knows", "`guard access add` takes people in")
+        return person.principal
+
     def _unknown(self, kind: str, name: str, hint: str) -> DeniedError:
         self._state.write(
             _nothing,

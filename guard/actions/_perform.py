@@ -31,6 +31,8 @@ class Plan:
     """The room's own plan, handed back to the work; not part of the digest."""
     beyond: tuple[str, ...] = ()
     """Why no standing approval covers it, whatever the policy: a person has to look. Empty: one may."""
+    subject: str | None = None
+    """The pseudonym of the one person it is about, where the ledger has one; all its entries carry it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,15 @@ def perform(app: App, caller: Caller, action: Action[R], **args: Json) -> R:
     resolve(app)
     plan = action.plan(app, args) if action.plan else Plan()
     digest = digest_of(app, action.name, args, plan.facts, caller.who.id)
-    begun = Event(action.name, Ending.BEGUN, caller.who.id, app.new_run(), action.activity, digests={"action": digest})
+    begun = Event(
+        action.name,
+        Ending.BEGUN,
+        caller.who.id,
+        app.new_run(),
+        action.activity,
+        digests={"action": digest},
+        subject=plan.subject,
+    )
     with ExitStack() as held:
         try:
             with app.hold(action.holds, caller.wait, action.name):

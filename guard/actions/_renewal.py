@@ -95,7 +95,7 @@ class _Renewal:
         self._state = app.state
         self._digest = app.keyring.digest
         self._passed_over = PASSED_OVER + int.from_bytes(random.token(_SPREAD), "big")
-        self._ledger = Ledger(app.state, app.keyring.current("ledger").material, app.anchors)
+        self._ledger = Ledger(app.state, app.ledger_seeds, app.anchors)
         self._state.attach(self._ledger.append)
         with self._state.read() as tx:
             self._who = unrecorded.Who(self._digest, {each.os_user: each.id for each in People(self._digest).list(tx)})

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from guard.errors import InterlockError
+from guard.errors import GuardError, InterlockError
 from guard.fields import lease, store
 from guard.fields.count import heads
 from guard.fields.store import Stage
@@ -24,6 +24,16 @@ def column_of(purpose: str) -> int | None:
     kind, _, rest = purpose.partition("/")
     number = rest.partition("/")[0]
     return int(number) if kind in {"column", "index"} and number.isdecimal() else None
+
+
+def names(app: App) -> dict[int, str]:
+    """Return "Table.Column" of each column by its id: as the accepted catalog calls it, else as it was sealed."""
+    with app.state.read() as tx:
+        found = {record.column_id: record.at for record in store.every(tx)}
+    try:
+        return found | {column.id: column.at for column in app.catalog.column}
+    except GuardError:  # another catalog than the accepted one; what is told of keys does not hang on it
+        return found
 
 
 def under_others(app: App, column_id: int, current: KeyInfo) -> tuple[str, int]:

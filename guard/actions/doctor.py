@@ -6,7 +6,6 @@ A check that cannot be made is a finding, never silence.
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import re
 import shutil
 import sys
@@ -14,22 +13,25 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from guard.actions import vault
+from guard.actions import agent, vault
+from guard.audit.anchors.enough import counting
 from guard.config import POLICIES, load_policy
+from guard.config.audit import AuditPolicy
 from guard.crypto import rewrap
 from guard.crypto.roots import AwayError
 from guard.errors import GuardError, UnavailableError
 
 if TYPE_CHECKING:
     from guard.app import App
+    from guard.audit import Anchor
 
 LEAST_SPACE = 1 << 30
 """A GiB: below it a backup or a VACUUM of a small shop may not fit."""
 
-EXTRAS = ("detect", "postgres", "mysql")
+EXTRAS = ("detect", "postgres", "mysql", "tsa")
+_ELSEWHERE = "put it on another machine, or add an anchor of another kind: runbooks/anchors.md"
 _REQUIREMENT = re.compile(r"""([\w.-]+).*?(?:extra == ['"]([\w-]+)['"])?$""")
 
 
@@ -219,20 +221,37 @@ def _vault(app: App) -> Iterator[Check]:
 
 
 def _anchors(app: App) -> Iterator[Check]:
-    if not app.ledger.anchors:
-        yield Check("anchors", Found.WRONG, "no [[audit.anchor]] in guard.toml", "name a folder on another machine")
-    for anchor in app.ledger.anchors:
-        anchor.newest()
-        well = os.access(anchor.folder, os.W_OK)
-        same = _same_device(anchor.folder, app.home)
-        detail = "on the same disk as the ledger: weak" if same else str(anchor.folder)
-        found = Found.WRONG if not well else Found.WARNING if same else Found.WELL
-        yield Check(f"anchor {anchor.name}", found, detail if well else f"{anchor.folder} cannot be written",
-                    "" if found is Found.WELL else "put it on another machine, e.g. a mount")  # fmt: skip
+    anchors = app.ledger.anchors
+    if not anchors:
+        yield Check("anchors", Found.WRONG, "no [[audit.anchor]] in guard.toml", "runbooks/anchors.md")
+        return
+    for anchor in anchors:
+        yield _anchor(app, anchor)
+    asked = load_policy(app.policies, "audit", AuditPolicy).anchors
+    if (named := counting([anchor.weak for anchor in anchors])) < asked:
+        text = f"policies/audit.toml asks for {asked} that vouch, guard.toml names {named} that count"
+        yield Check("anchors", Found.WRONG, text, "runbooks/anchors.md")
 
 
-def _same_device(one: Path, other: Path) -> bool:
-    return one.stat().st_dev == other.stat().st_dev
+def _anchor(app: App, anchor: Anchor) -> Check:
+    what = f"anchor {anchor.name}"
+    try:
+        wrong = anchor.check(app.ledger.book)
+    except GuardError as error:
+        return Check(what, Found.WRONG, str(error), error.hint or "runbooks/anchors.md")
+    if wrong:
+        return Check(what, Found.WRONG, "; ".join(wrong), "runbooks/anchors.md")
+    if anchor.weak:
+        return Check(what, Found.WARNING, f"{anchor.where} is on the same disk as the ledger: weak", _ELSEWHERE)
+    return Check(what, Found.WELL, anchor.where)
+
+
+def _agent(app: App) -> Iterator[Check]:
+    found = agent.standing(app)
+    yield Check("agent", Found.WRONG if found.is_well is False else Found.WELL, found.text, found.remedy)
+    for name, folder in agent.shut_out(app).items():
+        detail = f"service {name} runs as another OS user, who may not enter {folder}"
+        yield Check("agent", Found.WRONG, detail, 'set agent.socket in guard.toml, e.g. to "/run/guard/guard.sock"')
 
 
 def _mode(app: App) -> Iterator[Check]:
@@ -252,5 +271,6 @@ _LOOKS: dict[str, Callable[[App], Iterator[Check]]] = {
     "stores": _stores,
     "vault": _vault,
     "anchors": _anchors,
+    "agent": _agent,
     "mode": _mode,
 }

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 from guard import faults
 from guard.actions._perform import Action, Outcome, Plan, Task
-from guard.actions.shred import again, finish
+from guard.actions.receipts import again, finish
 from guard.actions.state import save
 from guard.crypto.epochs import ends, month
-from guard.errors import GuardError, UnavailableError
+from guard.errors import GuardError, InterlockError, UnavailableError
 from guard.events import Activity, Ending, Level
 
 if TYPE_CHECKING:
@@ -92,16 +92,25 @@ def late(app: App) -> tuple[Epoch, ...]:
 
 
 def _plan(app: App, _: Mapping[str, Json]) -> Plan:
+    """Plan; refuse before a code is asked for what has nothing to do, or cannot be brought to its end."""
     at = epochs(app)
-    names = [each.name for each in (*at.older, *((at.current,) if at.current else ()))]
-    if not names:
-        return Plan(("there is no epoch yet: nothing is sealed under a person's key",), {"epochs": []})
+    if at.current is None:
+        raise InterlockError(
+            "there is no epoch to end: nothing is sealed under a person's key",
+            hint='columns with bind = "subject" need a [[vault]]; runbooks/shredding.md says how',
+        )
+    if away := [f"mirror {seen.name}: {seen.trouble}" for seen in app.vault.look() if seen.trouble is not None]:
+        raise InterlockError(
+            "\n".join(away),
+            hint="nothing was changed: an epoch ends in all mirrors; bring them back, then run it again",
+        )
+    ending = (*at.older, at.current)
     lines = (
-        f"end epoch {', '.join(names)}: wrap the keys of all living people anew",
+        f"end epoch {', '.join(each.name for each in ending)}: wrap the keys of all living people anew",
         "back state up and read it back, then delete the old key in every mirror of the vault",
         "backups of state from before that open no person's data any more",
     )
-    return Plan(lines, {"epochs": [f"{each.id:010x}" for each in (*at.older, at.current) if each]})
+    return Plan(lines, {"epochs": [f"{each.id:010x}" for each in ending]})
 
 
 def _turn(app: App, task: Task, *, is_asked: bool) -> Outcome[Turned]:
@@ -132,7 +141,7 @@ def _turn(app: App, task: Task, *, is_asked: bool) -> Outcome[Turned]:
 def _finish(app: App, task: Task, done: Turned) -> None:
     """Shred again what lives only because state was restored, and take the steps that interrupted shredding left."""
     for death in again(app) if epochs(app).current else ():
-        done.again += app.shredder.shred(replace(death, run=task.run)) is not None
+        done.again += app.shredder.shred(replace(death, run=task.run, who=task.who.id)) is not None
         faults.point("epoch.turn.again")
     if left := app.shredder.unfinished():
         found = finish(app, left, task.run)

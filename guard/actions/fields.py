@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from guard.actions._perform import Action, Outcome, Plan, Task
+from guard.actions.state import save_keys
 from guard.events import Activity, Ending, Level
 from guard.shop.scrub import costs
 
@@ -27,15 +28,16 @@ def _plan_encrypt(app: App, args: Mapping[str, Json]) -> Plan:
     plan = app.fields.plan(_columns(args))
     plan.require()
     columns: list[Json] = [
-        {"at": each.at, "id": each.id, "seal": each.seal, "widen": each.widen} for each in plan.columns
+        {"at": each.at, "id": each.id, "seal": each.seal, "fill": each.fill, "widen": each.widen}
+        for each in plan.columns
     ]
     return Plan(plan.lines, {"columns": columns}, plan)
 
 
 def _encrypt(app: App, task: Task) -> Outcome[tuple[Swept, ...]]:
     plan: SealPlan = task.plan.payload  # type: ignore[assignment]  # _plan_encrypt put it there
-    workers = task.args.get("workers")
-    swept = app.fields.encrypt(plan, task.run, task.progress, workers if isinstance(workers, int) else 1)
+    workers = int(str(task.args.get("workers") or 1))
+    swept = app.fields.encrypt(plan, task.run, task.progress, workers, lambda: save_keys(app, task))
     return Outcome(
         swept,
         objects=tuple(each.at for each in swept),

@@ -78,6 +78,16 @@ def _epoch(app: App, caller: Caller, _: tuple[str, ...]) -> Result:
     return Result(RunState.PARTLY, "; ".join(f"{what}: {_words(error)}" for what, error in failed.items()), (), again)
 
 
+def _ledger(app: App, caller: Caller, _: tuple[str, ...]) -> Result:
+    """Remove entries of the ledger that retention no longer keeps; mostly it only looks."""
+    if not audit.is_prune_due(app):
+        return Result(RunState.OK)
+    if incidents := app.incidents():
+        return Result(RunState.OK, f"no entry is removed while an incident is on record: {', '.join(incidents)}")
+    perform(app, caller, audit.PRUNE)
+    return Result(RunState.OK)
+
+
 def _heartbeat(app: App, caller: Caller, _: tuple[str, ...]) -> Result:
     """Anchor the ledger. The entries of that are the heartbeat itself."""
     failed = perform(app, caller, audit.ANCHOR).failed
@@ -101,6 +111,7 @@ JOBS: Mapping[str, Work] = {
     "verify": _verify,
     "retention": _retention,
     "epoch": _epoch,
+    "ledger": _ledger,
     "heartbeat": _heartbeat,
 }
 """Every job there is. `policies/schedule.toml` says when they run."""

@@ -1,4 +1,4 @@
-"""What guard does with its keys: new versions, retiring and destroying old ones, wrapping all anew, exporting one.
+"""What guard does with its keys: list them, retire and destroy old versions, export one.
 
 What still needs a key is asked for where it may lie: in the shop's columns, in the backup stores, in leases of the
 shop's processes. What cannot be asked counts as needing it.
@@ -6,28 +6,39 @@ shop's processes. What cannot be asked counts as needing it.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from guard import faults
 from guard.actions import _uses as uses
 from guard.actions._perform import Action, Outcome, Plan, Task, digest_of
-from guard.crypto import escrow, files, life, rewrap
+from guard.actions.rewrap import scrub_keys
+from guard.crypto import escrow, files, life
 from guard.crypto.store import Life
-from guard.errors import ConfigError, GuardError
+from guard.errors import ConfigError
 from guard.events import Activity, Level
 
 if TYPE_CHECKING:
     from guard.app import App
     from guard.canon import Json
     from guard.crypto.keyring import KeyInfo
-    from guard.state import Tx
 
 
-_log = logging.getLogger(__name__)
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A key as it is shown. `of`: "Table.Column" for the keys of a column and of its index."""
+
+    id: str
+    purpose: str
+    of: str | None
+    version: int
+    made_at: datetime
+    state: str
+    since: datetime
+    recoverable: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +52,6 @@ class Changed:
 
 
 @dataclass(frozen=True, slots=True)
-class Rewrapped:
-    """How many keys were wrapped anew, and what the KEK lies under now."""
-
-    keys: int
-    roots: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Exported:
     """A key sealed to somebody outside, and the file it lies in."""
 
@@ -57,6 +60,24 @@ class Exported:
     version: int
     recipient: str
     file: Path
+
+
+def listed(app: App) -> tuple[Listed, ...]:
+    """Return every key, in the order they were made."""
+    names = uses.names(app)
+    return tuple(
+        Listed(
+            f"{key.id:010x}",
+            key.purpose,
+            names.get(uses.column_of(key.purpose) or 0),
+            key.version,
+            key.made_at,
+            key.state,
+            key.changed_at,
+            key.recoverable,
+        )
+        for key in app.keyring.list()
+    )
 
 
 def named(text: str) -> str:
@@ -149,16 +170,8 @@ def _destroy(app: App, task: Task) -> Outcome[Changed]:
         objects=(f"key {key.id:010x}",),
         facts={"purpose": key.purpose, "state": "destroyed"},
         remember=lambda tx: app.keyring.destroy(tx, key.id, uses.within(app, key)),
-        after=_scrub,
+        after=scrub_keys,
     )
-
-
-def _scrub(app: App) -> None:
-    """Clear what was wiped from the log of state's database too, where its old bytes would stay while others use it."""
-    try:
-        app.state.scrub("key", "key_root")
-    except GuardError as error:
-        _log.warning("old bytes of the key stay in the log of guard's state until it is emptied: %s", error)
 
 
 def _plan_cancel(app: App, args: Mapping[str, Json]) -> Plan:
@@ -184,61 +197,6 @@ def _waiting(app: App, key: KeyInfo) -> str:
         if each.action == DESTROY.name and each.digest == digest_of(app, DESTROY.name, args, _facts(key), each.by):
             return each.id
     raise ConfigError(f"nobody asked to destroy key {key.id:010x}", hint="guard access requests lists what waits")
-
-
-# Wrap anew -----------------------------------------------------------------------------------------------------------
-
-
-def _plan_rewrap(app: App, _: Mapping[str, Json]) -> Plan:
-    kek = app.keyring.current("kek")
-    count = _wrapped_keys(app)
-    lines = (
-        f"make version {kek.version + 1} of the KEK and wrap {count} keys under it, in one transaction",
-        f"it lies under {', '.join(app.roots.names)}, as the old one did",
-        "what is sealed in the shop and in backups does not change; backups of state keep the old KEK",
-    )
-    return Plan(lines, {"kek": f"{kek.id:010x}"})
-
-
-def _rewrap(app: App, _: Task) -> Outcome[Rewrapped]:
-    kek, under = rewrap.next_kek(app.keyring.ring)
-    count = _wrapped_keys(app)
-
-    def remember(tx: Tx) -> None:
-        rewrap.rewrap(app.keyring.ring, tx, kek, under)
-
-    return Outcome(
-        Rewrapped(count, app.roots.names),
-        objects=(f"key {kek.id:010x}",),
-        counts={"keys": count, "roots": len(under)},
-        remember=remember,
-        after=_scrub,
-    )
-
-
-def _plan_roots(app: App, args: Mapping[str, Json]) -> Plan:
-    different = rewrap.missing(app.keyring.ring)
-    lines = [f"wrap the KEK under the roots that guard.toml names: {', '.join(app.roots.names)}", *different]
-    if args.get("new_passphrase") is True:
-        lines.append("root: a new passphrase is asked for twice")
-    lines.append("roots that it does not name open nothing of this state any more; older backups of it they still open")
-    return Plan(tuple(lines), {"roots": list(app.roots.names), "different": list(different)})
-
-
-def _roots(app: App, task: Task) -> Outcome[Rewrapped]:
-    under = rewrap.under_named(app.keyring.ring, new_passphrase=task.args.get("new_passphrase") is True)
-    return Outcome(
-        Rewrapped(1, app.roots.names),
-        objects=("kek", "root"),
-        counts={"roots": len(under)},
-        facts={f"root {number}": each.origin.kind for number, each in enumerate(under, 1)},
-        remember=lambda tx: rewrap.replace_roots(app.keyring.ring, tx, under),
-        after=_scrub,
-    )
-
-
-def _wrapped_keys(app: App) -> int:
-    return sum(key.purpose != "kek" and key.state != "destroyed" for key in app.keyring.list())
 
 
 # Export --------------------------------------------------------------------------------------------------------------
@@ -278,10 +236,4 @@ DESTROY: Action[Changed] = Action(
     "keys.destroy", Level.DUAL, Activity.ENTITY_DELETE, _destroy, _plan_destroy, holds=("keys", "shop")
 )
 CANCEL: Action[Changed] = Action("keys.cancel", Level.ROUTINE, Activity.ENTITY_UPDATE, _cancel, _plan_cancel)
-REWRAP: Action[Rewrapped] = Action(
-    "keys.rewrap", Level.PRIVILEGED, Activity.ENTITY_UPDATE, _rewrap, _plan_rewrap, holds=_HOLDS
-)
-REWRAP_ROOTS: Action[Rewrapped] = Action(
-    "keys.rewrap.root", Level.PRIVILEGED, Activity.ENTITY_UPDATE, _roots, _plan_roots, holds=_HOLDS
-)
 EXPORT: Action[Exported] = Action("keys.export", Level.DUAL, Activity.ENTITY_READ, _export, _plan_export, holds=_HOLDS)

@@ -24,7 +24,7 @@ from guard.actions._renewal import Back, Came, renew
 from guard.actions._resolve import resolve
 from guard.actions.epoch import epochs
 from guard.actions.kit import recover
-from guard.actions.shred import again
+from guard.actions.receipts import again
 from guard.app import App, declare_tables
 from guard.backup import Wanted
 from guard.backup.snapshot import POLICIES, STATE

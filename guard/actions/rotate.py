@@ -6,6 +6,7 @@ version that waits, and with a column that still holds values under an older one
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -13,11 +14,12 @@ from typing import TYPE_CHECKING
 from guard import faults
 from guard.actions import _uses as uses
 from guard.actions._perform import Action, Outcome, Plan, Task
-from guard.actions.state import save
+from guard.actions.state import save, save_keys
 from guard.crypto import life
 from guard.errors import ConfigError, GuardError, InterlockError
 from guard.events import Activity, Ending, Event, Level
 from guard.fields import lease
+from guard.fields.choice import named
 from guard.fields.store import Stage
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ class Rotated:
     """Values that were sealed or given tokens anew."""
     left: int = 0
     """Values, or token columns, that still are under older versions."""
+    vkey: str | None = None
+    """The verifier key of the ledger from now on, where that is what changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,21 +65,27 @@ class _Rotation:
         return self.waiting is None and self.older > 0
 
 
+_SEALS = "from then on it seals what is new; older versions still open"
+_SIGNS = "from then on it signs the ledger; the old one signs the entry that says so, and nothing after it"
+
+
 def purpose_of(app: App, what: str) -> str:
     """Return the purpose that a person means: a purpose itself, or the key of "Table.Column".
 
-    Raises ConfigError for a column the catalog does not have, InterlockError for one that is sealed for each person.
+    Raises ConfigError for a column the catalog does not have or want sealed, InterlockError for one that is sealed for
+    each person.
     """
-    column = app.catalog.find(what)
-    if column is None:
-        if "." in what:
-            raise ConfigError(f"{what} is not in the catalog", hint="guard data catalog lists what is")
+    if "." not in what and all(column.table != what for column in app.catalog.column):
         return what
+    column = named(app.catalog, what)
     if column.bind == "subject":
         raise InterlockError(
             f"{what} is sealed with each person's own key, which is not rotated", hint="guard keys shred ends one"
         )
-    return f"column/{column.id}/tight" if column.tight else f"column/{column.id}"
+    purpose = f"column/{column.id}/tight" if column.tight else f"column/{column.id}"
+    if all(key.purpose != purpose for key in app.keyring.list()):
+        raise ConfigError(f"{what} has no key: it is not to be sealed", hint="guard keys list shows which have one")
+    return purpose
 
 
 def _plan(app: App, args: Mapping[str, Json]) -> Plan:
@@ -90,8 +100,7 @@ def _looked(app: App, purpose: str, *, is_later: bool) -> _Rotation:
     versions = [key for key in app.keyring.list() if key.purpose == purpose]
     current = next((key for key in versions if key.state == "current"), None)
     if current is None:
-        known = sorted({key.purpose for key in app.keyring.list() if key.purpose.startswith(life.ROTATED)})
-        raise ConfigError(f"there is no key for {purpose}", hint=f"keys that are rotated: {', '.join(known)}")
+        raise ConfigError(f"there is no key for {purpose}", hint=_near(app, purpose))
     life.require_rotated(purpose)
     waiting = next((key for key in versions if key.state == "waiting"), None)
     column_id = uses.column_of(purpose)
@@ -104,6 +113,15 @@ def _looked(app: App, purpose: str, *, is_later: bool) -> _Rotation:
             hint="guard fields encrypt finishes it; rotate after that",
         )
     return _Rotation(current, waiting, at, older, sweeps=_seals(app, column_id) and not is_later)
+
+
+def _near(app: App, purpose: str) -> str:
+    """Return what was meant, or all that could be."""
+    known = {key.purpose for key in app.keyring.list() if key.purpose.startswith(life.ROTATED)}
+    names = {at: f"column/{number}" for number, at in uses.names(app).items()}
+    may = sorted({*(at for at, each in names.items() if {each, f"{each}/tight"} & known), *known})
+    near = difflib.get_close_matches(purpose, may, 1)
+    return f"did you mean {near[0]}?" if near else f"keys that are rotated: {', '.join(may)}"
 
 
 def _seals(app: App, column_id: int) -> bool:
@@ -125,7 +143,7 @@ def _lines(found: _Rotation) -> tuple[str, ...]:
     else:
         version = found.waiting.version if found.waiting else key.version + 1
         lines.append(f"make version {version} of {what}, seal it to the recovery kit, and back guard's state up")
-        lines.append("from then on it seals what is new; older versions still open")
+        lines.append(_SIGNS if key.purpose == "ledger" else _SEALS)
     what = "tokens" if key.purpose.startswith("index/") else "values"
     if found.sweeps:
         lines.append(f"{what} under older versions are made anew, in place, while the shop goes on")
@@ -147,6 +165,7 @@ def _rotate(app: App, task: Task, passphrase: str | None = None) -> Outcome[Rota
         found.at,
         swept.rows if swept else 0,
         left,
+        app.ledger.vkey if key.purpose == "ledger" else None,
     )
     return Outcome(
         done,
@@ -168,7 +187,8 @@ def _swept(app: App, task: Task, found: _Rotation) -> Swept:
     """Move what is under older versions: values by a sweep of their own, tokens as `fields encrypt` makes them."""
     at, workers = str(found.at), int(str(task.args.get("workers") or 1))
     if found.current.purpose.startswith("index/"):
-        return app.fields.encrypt(app.fields.plan((at,)), task.run, task.progress, workers)[0]
+        plan = app.fields.plan((at,))
+        return app.fields.encrypt(plan, task.run, task.progress, workers, lambda: save_keys(app, task))[0]
     return app.fields.rekey(at, task.run, task.progress, workers)
 
 
@@ -190,12 +210,16 @@ def _renewed(app: App, task: Task, found: _Rotation, passphrase: str | None) -> 
         error.hint = f"{said}: {error.hint}" if error.hint else said
         raise
     faults.point("keys.rotate.current")
-    app.clock.sleep(lease.STALE)  # by then every process of the shop has seen the new version
+    if key.purpose != "ledger":
+        app.clock.sleep(lease.STALE)  # by then every process of the shop has seen the new version
     return key
 
 
 def _activate(app: App, task: Task, key: Key) -> None:
-    """Let the new version seal, on the record: its time is the one that later evidence counts from."""
+    """Let the new version seal, on the record: its time is the one that later evidence counts from.
+
+    That of the ledger signs this very commit, beside the old one: a kill leaves the one key or the other in force.
+    """
     saved = app.backups.state_saved_at()
     event = Event(
         "keys.activate",
@@ -206,7 +230,10 @@ def _activate(app: App, task: Task, key: Key) -> None:
         objects=(f"key {key.id:010x}",),
         facts={"purpose": key.purpose, "version": str(key.version)},
     )
-    app.record(lambda tx: app.keyring.activate(tx, key.id, saved), event)
+    events = [event]
+    if key.purpose == "ledger":
+        events.insert(0, app.ledger.rekey(key.material, key.version).event(task.who.id, event.run))
+    app.record(lambda tx: app.keyring.activate(tx, key.id, saved), *events)
 
 
 def _remember(app: App, key: Key, swept: Swept | None) -> Callable[[Tx], None]:

@@ -53,8 +53,14 @@ path = {backups}
 [[audit.anchor]]
 name = "folder"
 kind = "folder"
-# Weak on the same host: whoever can rewrite the ledger can rewrite this. Put it on another machine.
+# Weak on the same host: whoever can rewrite the ledger can rewrite this. Put it on another machine, or better add a
+# witness on a second host, a bucket with Object Lock or a timestamp authority: runbooks/anchors.md.
 path = "anchors"
+
+# While `guard daemon` runs it listens for the shop's programs at var/agent/guard.sock. Where they run as another OS
+# user (os_user in policies/access.toml), name a path that user can reach, in a folder of guard's own:
+# [agent]
+# socket = "/run/guard/guard.sock"
 
 [report]
 folder = "reports"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from guard.actions._perform import Action, Caller, Outcome, Task, perform
 from guard.clock import Clock
+from guard.errors import GuardError
 from guard.events import Activity, Ending, Event, Level, Principal
 from guard.state import Migration, migrate
 
@@ -64,6 +65,23 @@ def save(app: App, task: Task) -> Several[StoreRun]:
     not "repository". Raises what `Backups.run_state` raises when no store has it.
     """
     return perform(app, Caller(task.who, progress=task.progress, wait=WAIT), BACKUP)
+
+
+def save_keys(app: App, task: Task) -> None:
+    """Do as `save` where state holds a key, of the store or of a person, that no backup of it does.
+
+    Where guard.toml names no store, nothing is done: what asks for the backup refuses then, and says so.
+    """
+    if not app.backups.stores:
+        return
+    try:
+        saved = app.backups.state_saved_at()
+        if saved is None or saved < app.keyring.changed_at() or app.people_unsaved(saved)[0]:
+            save(app, task)
+    except GuardError as error:
+        said = "no value was changed, as no backup holds the keys yet; run the same command again when this is mended"
+        error.hint = f"{said}: {error.hint}" if error.hint else said
+        raise
 
 
 def bring_up(

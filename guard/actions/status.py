@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from guard.actions import vault
+from guard.actions import agent, vault
+from guard.audit.anchors.enough import late
 from guard.config import POLICIES, load_policy
 from guard.crypto import kit
 from guard.errors import GuardError
@@ -76,17 +77,20 @@ def _ledger(app: App) -> Iterator[Line]:
             Light.RED, "ledger", f"{verdict.size} entries, not anchored: {verdict.unanchored}", "guard audit anchor"
         )
     else:
-        yield Line(Light.GREEN, "ledger", f"{verdict.size} entries verified, {verdict.tail} above the newest anchor")
+        weak = "; weak: all anchors lie on its own disk" if all(each.weak for each in verdict.anchors) else ""
+        text = f"{verdict.size} entries verified, {verdict.tail} above the newest anchor{weak}"
+        yield Line(Light.GREEN, "ledger", text, "runbooks/anchors.md" if weak else "")
+        for why in late(verdict.anchors, app.ledger.policy, app.clock.now()):
+            yield Line(Light.YELLOW, "ledger", why, "guard audit anchor")
     for run in app.state.stale_runs():
         text = f"{run.what} of {run.since:%Y-%m-%d %H:%M} UTC was killed"
         yield Line(Light.YELLOW, "run", text, "run it again: it goes on where it stopped")
 
 
 def _keys(app: App) -> Iterator[Line]:
-    if missing := app.not_ready():
+    if missing := app.lacks():
         for each in missing:
-            text, _, remedy = each.partition(": ")
-            yield Line(Light.RED, "keys", f"missing: {text}", remedy)
+            yield Line(Light.RED, "keys", f"missing: {each.what}", each.remedy)
     else:
         count = sum(key.opens for key in app.keyring.list())
         yield Line(Light.GREEN, "keys", f"{count} keys, all in the recovery kit and backed up")
@@ -172,7 +176,7 @@ def _fields(app: App) -> Iterator[Line]:
     loose = [each.at for each in columns if each.state == "sealed"]
     leaks = [each.at for each in columns if each.state in {"sealed", "strict"} and (each.plain or each.trouble)]
     if leaks:
-        text = f"{len(leaks)} columns that should be sealed hold plain text, or cannot be looked at: {_some(leaks)}"
+        text = f"{len(leaks)} columns that should be sealed hold plain text, or are in trouble: {_some(leaks)}"
         yield Line(Light.RED, "fields", text, "guard fields status")
     if plain:
         yield Line(Light.RED, "fields", f"{len(plain)} columns in clear: {_some(plain)}", "guard fields encrypt")
@@ -230,6 +234,11 @@ def _access(app: App) -> Iterator[Line]:
         )
 
 
+def _agent(app: App) -> Iterator[Line]:
+    found = agent.standing(app)
+    yield Line(Light.RED if found.is_well is False else Light.GREEN, "agent", found.text, found.remedy)
+
+
 _LOOKS: dict[str, Callable[[App], Iterator[Line]]] = {
     "breach": _breaches,
     "ledger": _ledger,
@@ -243,4 +252,5 @@ _LOOKS: dict[str, Callable[[App], Iterator[Line]]] = {
     "job": _jobs,
     "policy": _policies,
     "access": _access,
+    "agent": _agent,
 }

@@ -57,7 +57,10 @@ def standing(app: App) -> Iterator[tuple[bool, str, str]]:
     if app.subjects.unsaved(None)[1]:
         newer, total = app.subjects.unsaved(app.backups.state_saved_at())
         if newer:
-            yield False, f"{newer} of {total} keys of people are in no backup of state yet", "guard state backup"
+            text = (
+                f"{newer} of {total} keys of people are in no backup of state yet: if state is lost, so is their data"
+            )
+            yield False, text, "guard state backup; the nightly guard backup run includes it"
 
 
 def _day(at: datetime) -> str:

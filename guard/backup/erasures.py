@@ -27,7 +27,8 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
     """What was done to one row: `key` is its canonical key in hex, `columns` the ones it was done to (none: all).
 
     "shred" was done to a person: `table` is where the catalog finds such people, `key` the canonical key of this one,
-    `columns` are the "Table.Column" whose values about them are dead, wherever they lie.
+    `columns` are the "Table.Column" whose values about them are dead, wherever they lie, and "ledger" where guard's
+    ledger has forgotten them.
     """
 
     effect: Literal["erase", "retain", "rectify", "restrict", "shred"]

@@ -32,6 +32,8 @@ class Reading:
         self._problems: list[Problem] = []
         self._problem_count = 0
         self._entries = self._files = self._bytes = self._skipped = 0
+        self._total: int | None = None
+        """Bytes there are to read: of one file its size, of a tree what it had at the last backup."""
 
     def manifest(self, parent: Snapshot | None) -> SourceManifest:
         """Read all of the source and return its part of the manifest. `parent`: says which files are known."""
@@ -41,6 +43,8 @@ class Reading:
         for problem in source.problems:
             self._report(b"", problem)
         known = _Known(self._repository, parent, source)
+        before = parent.source(source.name) if parent else None
+        self._total = before.bytes if before is not None and before.covered else None
         stream = _Stream(self._records(known))
         chunks: list[str] = []
         length = 0
@@ -79,13 +83,15 @@ class Reading:
         if record is not None:
             self._files += 1
             self._bytes += record.size
-            self._progress(self._source.name, self._bytes)
+            self._tell(0)
         return record
 
     def _file(self, found: Found) -> Record | None:
         """Store a file's content; report it, and return None, when it cannot be read to its end."""
         assert found.read is not None  # noqa: S101  # asked before
         settled = found.settled
+        if self._source.has_digest:
+            self._total = found.size
         try:
             with found.read() as file:
                 size, chunks = self._content(file, found.size)
@@ -107,8 +113,13 @@ class Reading:
                 self._digest.update(piece)
             if length - told >= _TELL_EVERY:
                 told = length
-                self._progress(self._source.name, self._bytes + length)
+                self._tell(length)
         return length, chunks
+
+    def _tell(self, length: int) -> None:
+        """Tell how far it is: all files before, and `length` bytes of this one."""
+        done = self._bytes + length
+        self._progress(self._source.name, done, None if self._total is None else max(self._total, done))
 
     def _report(self, path: bytes, what: str) -> None:
         self._problem_count += 1

@@ -61,7 +61,10 @@ class LazyGroup(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.exceptions.NoSuchCommand as error:
-            raise click.exceptions.NoSuchCommand(error.command_name, possibilities=self.table, ctx=ctx) from None
+            import difflib  # noqa: PLC0415  # keeps --help light
+
+            near = difflib.get_close_matches(error.command_name, self.table, 1)
+            raise click.exceptions.NoSuchCommand(error.command_name, possibilities=near, ctx=ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # click's signature
         """Write the table without importing anything."""

@@ -74,6 +74,11 @@ _LABEL = re.compile(r"(?: *(?:\w+:|\d+\.) +| *)")
 """What stands before a line's own text: blanks, a label, a number."""
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun, e.g. "1 column", "2 columns"."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def size(count: int) -> str:
     """Return a number of bytes for people, e.g. "1.2 MiB"."""
     value, unit = float(count), "B"
@@ -167,10 +172,16 @@ class _Bars:
         if self._bars is None:
             self._bars = _started()
         if what not in self._tasks:
-            self._tasks[what] = self._bars.add_task(what, total=total, completed=done, pace="")
-        task = self._tasks[what]
-        speed = self._bars.tasks[task].speed
-        self._bars.update(task, completed=done, total=total, pace=f"{speed:,.0f}/s" if speed else "")
+            self._tasks[what] = self._bars.add_task(what, total=total, completed=done, count="", pace="", left="")
+        task = self._bars.tasks[self._tasks[what]]
+        self._bars.update(
+            task.id,
+            completed=done,
+            total=total,
+            count=f"{done:,}" if total is None else f"{done:,}/{total:,}",
+            pace=f"{task.speed:,.0f}/s" if task.speed else "",
+            left="" if task.time_remaining is None else f"{timedelta(seconds=task.time_remaining)} left",
+        )
 
     def stop(self) -> None:
         if self._bars is not None:
@@ -179,16 +190,16 @@ class _Bars:
 
 def _started() -> Any:
     from rich.console import Console  # noqa: PLC0415  # rich is slow to import and only draws
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+    from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415
 
-    look = (
+    told = (TextColumn(f"{{task.fields[{name}]}}") for name in ("count", "pace", "left"))  # none where none is known
+    bars = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[pace]}"),
-        TimeRemainingColumn(),
-        TextColumn("left"),
+        *told,
+        console=Console(stderr=True),
+        transient=True,
+        speed_estimate_period=60,
     )
-    bars = Progress(*look, console=Console(stderr=True), transient=True, speed_estimate_period=60)
     bars.start()
     return bars

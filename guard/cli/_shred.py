@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from guard.actions.epoch import Turned
-    from guard.actions.shred import Shown
+    from guard.actions.receipts import Shown
 
 
 @click.command()
@@ -36,7 +36,8 @@ def shred(door: Door, kind: str | None, people: tuple[str, ...], classes: tuple[
     Example: guard keys shred customer 4711 --class account
              guard keys shred --receipt
     """
-    from guard.actions.shred import SHRED, SHRED_MANY, receipts  # noqa: PLC0415  # keeps --help light
+    from guard.actions.receipts import receipts  # noqa: PLC0415  # keeps --help light
+    from guard.actions.shred import SHRED, SHRED_MANY, refuse  # noqa: PLC0415
 
     if receipt:
         found = [each for key in people or (None,) for each in receipts(door.app, kind, key)]
@@ -44,6 +45,7 @@ def shred(door: Door, kind: str | None, people: tuple[str, ...], classes: tuple[
         return Exit.DONE
     if kind is None or not people:
         raise click.UsageError("name a kind of subject and whom to shred, or give --receipt")
+    refuse(door.app, kind, people, classes)
     whom = people[0] if len(people) == 1 else f"({len(people)} of them)"
     door.confirm(f"Destroy the keys of {kind} {whom} for good?")
     done = door.perform(SHRED if len(people) == 1 else SHRED_MANY, kind=kind, keys=list(people), classes=list(classes))

@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 def daemon(door: Door, /) -> None:
     """Run the jobs of policies/schedule.toml by the clock until told to stop.
 
+    It is also the agent: the shop's programs tell it what they did, at the socket that guard.toml names under [agent].
     Nights that were missed are caught up once. SIGTERM and Ctrl-C end it cleanly: the run under way is given back and
     goes on at the next start. A changed policy is read within a second. Speaks sd_notify to systemd (Type=notify).
 
     \b
     Example: guard daemon
     """
-    from guard.daemon import Stop, on_signals, serve  # noqa: PLC0415  # keeps --help light
+    from guard.daemon import Stop, listener, on_signals, serve  # noqa: PLC0415  # keeps --help light
 
     app, stop = door.app, Stop()
     if app.ask_secret is not None:  # a passphrase is typed once; to follow a changed policy nobody is asked again
@@ -42,7 +43,7 @@ def daemon(door: Door, /) -> None:
     injected = click.get_current_context().obj is not None
     say("guard daemon runs; Ctrl-C or SIGTERM ends it")
     with on_signals(stop):
-        serve(app, stop, _told_as_json if door.as_json else told, None if injected else reopen)
+        serve(app, stop, _told_as_json if door.as_json else told, None if injected else reopen, listener)
 
 
 def _told_as_json(ran: Ran) -> None:

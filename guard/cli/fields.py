@@ -46,7 +46,7 @@ def plan(door: Door, columns: tuple[str, ...]) -> Exit:
         show_json(found)
     else:
         show_lines(found.lines)
-    unseen = any(place.unseen for place in found.remains)
+    unseen = any(place.unseen for place in found.remains) or any(column.unseen for column in found.columns)
     return Exit.FINDINGS if found.refused or found.missing or unseen else Exit.DONE
 
 
@@ -79,7 +79,8 @@ def verify(door: Door, columns: tuple[str, ...]) -> Exit:
     when rows were changed between sealing and the first verify; later the shop may change its rows.
 
     "same": the values that were sealed, and no others; "proven": verified before; "shredded": values whose person's key
-    was destroyed; "untold": values that a search does not find, or finds for another value.
+    was destroyed; "untold": values that a search does not find, or finds for another value, "lost" the first of their
+    rows in the order of the key: guard fields encrypt fills in missing tokens; "amiss": triggers that harm, or lack.
 
     \b
     Example: guard fields verify
@@ -94,7 +95,10 @@ def verify(door: Door, columns: tuple[str, ...]) -> Exit:
         if check.same is False:
             say(f"{check.at}: every value opens, but since it was sealed the shop or retention changed rows of it")
         if check.untold:
-            say(f"{check.at}: {check.untold} values have a token that is not theirs, or none", error=True)
+            rows = ", ".join(map(str, check.lost)) + (" and more" if check.untold > len(check.lost) else "")
+            say(f"{check.at}: {check.untold} values have a token that is not theirs, or none: row {rows}", error=True)
+        for what in check.amiss:
+            say(f"{check.at}: {what}", error=True)
         if check.shredded:
             say(f"{check.at}: {check.shredded} values were shredded, and open for nobody")
     return Exit.DONE if all(check.clean for check in checks) else Exit.FINDINGS

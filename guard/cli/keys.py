@@ -32,7 +32,9 @@ def keys() -> None:
 @keys.command("list")
 @pass_door
 def list_(door: Door) -> None:
-    """List every key: what it is for, since when, and whether the recovery kit opens it. Never shows material.
+    """List every key: what it is for, of which column, since when, and whether the recovery kit opens it.
+
+    Never shows material.
 
     "current" seals; "old" only opens; "waiting" is not used before a backup of state holds it; "retired" opens nothing;
     "destroyed" is gone.
@@ -40,19 +42,9 @@ def list_(door: Door) -> None:
     \b
     Example: guard keys list --json
     """
-    rows = [
-        {
-            "id": f"{key.id:010x}",
-            "purpose": key.purpose,
-            "version": key.version,
-            "made_at": key.made_at,
-            "state": key.state,
-            "since": key.changed_at,
-            "recoverable": key.recoverable,
-        }
-        for key in door.app.keyring.list()
-    ]
-    show_rows(rows)
+    from guard.actions.keys import listed  # noqa: PLC0415  # keeps --help light
+
+    show_rows(listed(door.app))
 
 
 @keys.command()
@@ -64,7 +56,7 @@ def list_(door: Door) -> None:
 @click.option("--passphrase", is_flag=True, help="For repositories that also open with a passphrase: ask for it.")
 @pass_door
 def rotate(door: Door, what: str, later: bool, workers: int, passphrase: bool) -> Exit:
-    """Give a column, an index, the repositories or the second factors a new key. Needs a second factor.
+    """Give a column, an index, the ledger, the repositories or the second factors a new key. Needs a second factor.
 
     The new version is made, backed up with guard's state, and only then used. Old values are sealed anew while the shop
     goes on. Run it again after an interruption: it goes on where it stopped.
@@ -89,9 +81,13 @@ def rotate(door: Door, what: str, later: bool, workers: int, passphrase: bool) -
 
 def _tell_rotated(done: Rotated) -> None:
     where = f" of {done.at}" if done.at else ""
-    say(f"Version {done.version} of {done.purpose} (key {done.id}) seals what is new{where}.")
+    does = "signs the ledger" if done.vkey else f"seals what is new{where}"
+    say(f"Version {done.version} of {done.purpose} (key {done.id}) {does}.")
     if done.moved:
         say(f"{done.moved} values were made anew.")
+    if done.vkey:
+        say(f"Verifier key of the ledger from now on, for auditors: {done.vkey}")
+        say("Now guard audit anchor, so that others hold it too; runbooks/ledger-key.md")
     if done.left:
         say(f"{done.left} are still under older versions: guard fields encrypt moves them.", error=True)
 
@@ -114,7 +110,7 @@ def rewrap(door: Door, roots: bool, passphrase: bool, epoch: bool) -> Exit:
     Example: guard keys rewrap --root
     """
     from guard.actions.epoch import TURN_NOW  # noqa: PLC0415  # keeps --help light
-    from guard.actions.keys import REWRAP, REWRAP_ROOTS  # noqa: PLC0415
+    from guard.actions.rewrap import REWRAP, REWRAP_ROOTS  # noqa: PLC0415
 
     if (passphrase and not roots) or (roots and epoch):
         raise click.UsageError("--passphrase goes with --root, and --epoch with neither")

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 def run(door: Door, /, job: str | None, due: bool) -> Exit:
     """Run JOB now as yourself, or with --due every job whose time has come.
 
-    JOB is backup, prune, verify, retention, epoch or heartbeat. A person's run may need a second factor; the runs of
-    --due are the service's, under standing approvals, and what was missed is caught up once.
+    JOB is backup, prune, verify, retention, epoch, ledger or heartbeat. A person's run may need a second factor; the
+    runs of --due are the service's, under standing approvals, and what was missed is caught up once.
 
     \b
     Example: guard run backup

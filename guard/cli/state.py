@@ -103,6 +103,9 @@ def _tell(back: Back) -> None:
     say(f"The ledger's log ends at entry {restart.size - 1} and a new one begins. Entries lost: {known}.")
     if restart.unread:
         say(f"  anchors that could not be asked: {', '.join(restart.unread)}")
+    if restart.unknown:
+        say(f"  anchors hold what the key {' and '.join(restart.unknown)} signed, which this state does not know: the")
+        say("  ledger's key was changed later. Now the older one signs again, until guard keys rotate ledger.")
     say(
         f"No longer valid: {voided.grants} grants, {voided.requests} requests that waited, {voided.approvals} standing "
         f"approvals, {voided.recovery_codes} recovery codes, and all one-time codes of this minute and before."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from guard.cli._door import Door, pass_door
-from guard.cli._output import say, show_json, show_lines
+from guard.cli._output import counted, say, show_json, show_lines
 from guard.errors import Exit
 
 _AFTER = """\
@@ -43,7 +43,8 @@ def uninstall(door: Door, only_plan: bool) -> Exit:
         show_json(done)
     else:
         say(
-            f"{len(done.columns)} columns ({done.values} values) are in plain text, {len(done.dropped)} things dropped."
+            f"Put back into plain text: {counted(len(done.columns), 'column')}, {counted(done.values, 'value')}. "
+            f"Dropped from the schema: {counted(len(done.dropped), 'thing')}."
         )
         say(_AFTER.format(home=door.app.home))
     for note in done.notes:

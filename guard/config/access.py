@@ -68,6 +68,8 @@ class Roles(_Part, frozen=True, kw_only=True):
 class ServiceRule(_Part, frozen=True, kw_only=True):
     """What a service may do alone, and for which privileged actions a standing approval may be given to it."""
 
+    os_user: Annotated[str, msgspec.Meta(min_length=1, max_length=100)] | None = None
+    """The OS user whose processes are this service at the agent's socket; absent: the agent's own user."""
     routine: tuple[Pattern, ...] = ()
     standing: tuple[Pattern, ...] = ()
 

@@ -21,6 +21,11 @@ _NO_SETTINGS = (
     " says how both come back"
 )
 
+_NO_TOML = (
+    'look at that line and the one before it: texts stand in "quotes", lists in [brackets] with commas, a [table] on a'
+    " line of its own; then guard config check"
+)
+
 
 def load_settings(path: Path) -> Settings:
     """Read `guard.toml`. Raises ConfigError naming every mistake in it."""
@@ -58,7 +63,7 @@ def load_bytes(raw: bytes, source: str, shape: type[T]) -> T:
     try:
         data = tomllib.loads(raw.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{source} is not valid TOML: {error}") from error
+        raise ConfigError(f"{source} is not valid TOML: {error}", hint=_NO_TOML) from error
     return decode(data, shape, source)
 
 
@@ -84,7 +89,7 @@ def _load(path: Path, shape: type[T], hint: str | None) -> T:
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+        raise ConfigError(f"{path} is not valid TOML: {error}", hint=_NO_TOML) from error
     return decode(data, shape, str(path))
 
 

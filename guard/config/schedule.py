@@ -9,7 +9,7 @@ import msgspec
 
 from guard.config.span import Span
 
-JobName = Literal["backup", "prune", "verify", "retention", "epoch", "heartbeat"]
+JobName = Literal["backup", "prune", "verify", "retention", "epoch", "ledger", "heartbeat"]
 """The jobs guard knows; `guard.actions.jobs` says what each does."""
 
 

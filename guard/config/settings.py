@@ -1,6 +1,7 @@
 """The shape of `guard.toml`."""
 
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -113,17 +114,108 @@ class VaultSettings(_Part, frozen=True, kw_only=True):
 
 
 class AnchorSettings(_Part, frozen=True, kw_only=True):
-    """A place outside the ledger that vouches for its newest checkpoint."""
+    """A place outside the ledger that vouches for its newest checkpoint. runbooks/anchors.md says what each proves.
+
+    folder: keeps it in `path`. s3: keeps it in a bucket with Object Lock. witness: a C2SP tlog-witness signs it.
+    timestamp: an RFC 3161 authority signs since when it exists; token and checkpoint are kept in `path`.
+    """
 
     name: Name
-    kind: Literal["folder"] = "folder"
-    path: str
+    kind: Literal["folder", "s3", "witness", "timestamp"] = "folder"
+    path: str | None = None
+    bucket: str | None = None
+    prefix: str = ""
+    endpoint: str | None = None
+    region: str | None = None
+    access_key: Secret | None = None
+    secret_key: Secret | None = None
+    url: Annotated[str | None, msgspec.Meta(description="of a witness or an authority, without a slash at its end")] = (
+        None
+    )
+    vkey: Annotated[str | None, msgspec.Meta(description="the line that the witness prints")] = None
+    ca: Annotated[str | None, msgspec.Meta(description="a PEM file: whom to trust for https instead of the system")] = (
+        None
+    )
+    authority: Annotated[str | None, msgspec.Meta(description="a PEM file: the root of an RFC 3161 authority")] = None
+    tls: Annotated[
+        Literal["verify", "off"],
+        msgspec.Meta(description="off lets url be plain http; what is answered is verified by its signature anyway"),
+    ] = "verify"
+
+    def __post_init__(self) -> None:
+        for kind, needed, what in _ANCHORS:
+            if self.kind == kind and not getattr(self, needed):
+                raise ValueError(f'an anchor of kind "{kind}" needs {what}')
+        for each in _OF_ANCHORS:
+            if getattr(self, each) and each not in _OF_ANCHOR[self.kind]:
+                raise ValueError(f'{each} says nothing about an anchor of kind "{self.kind}"')
+        if self.url is not None:
+            _check_url(self.url, self.tls)
+
+
+_ANCHORS = (
+    ("folder", "path", "a path"),
+    ("s3", "bucket", "a bucket"),
+    ("witness", "url", "a url"),
+    ("witness", "vkey", "a vkey: the line that the witness prints"),
+    ("timestamp", "url", "a url"),
+    ("timestamp", "path", "a path: the folder for its tokens"),
+    ("timestamp", "authority", "an authority: a PEM file with its root certificate"),
+)
+"""Kind, key, what it is called."""
+
+_OF_BUCKET = frozenset({"bucket", "prefix", "endpoint", "region", "access_key", "secret_key"})
+_OF_ANCHOR = {
+    "folder": frozenset({"path"}),
+    "s3": _OF_BUCKET,
+    "witness": frozenset({"url", "vkey", "ca"}),
+    "timestamp": frozenset({"url", "path", "authority", "ca"}),
+}
+_OF_ANCHORS = ("path", *sorted(_OF_BUCKET), "url", "vkey", "ca", "authority")
+
+
+def _check_url(url: str, tls: str) -> None:
+    """Raise ValueError for a URL that cannot be asked, or only without TLS where that was not said."""
+    try:
+        parts = urlsplit(url)
+        whole = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        raise ValueError("this url cannot be read: it is https://host or https://host:port/path") from None
+    if parts.username or parts.password:
+        raise ValueError("a url here names nobody and holds no password")
+    if not whole or parts.query or parts.fragment or url.endswith("/"):
+        raise ValueError(f'a url is https://host or https://host:port/path, without a slash at its end, not "{url}"')
+    if parts.scheme == "http" and parts.hostname not in {"localhost", "127.0.0.1", "::1"} and tls != "off":
+        raise ValueError('plain http leaves this machine: write https, or tls = "off" if you mean it')
 
 
 class AuditSettings(_Part, frozen=True, kw_only=True):
     """Where the ledger's checkpoints are anchored."""
 
     anchor: tuple[AnchorSettings, ...] = ()
+
+    def __post_init__(self) -> None:
+        for what, found in (
+            ("are called", [each.name for each in self.anchor]),
+            ("have the vkey", [each.vkey for each in self.anchor if each.vkey]),
+            ("lie in the folder", [each.path for each in self.anchor if each.path]),
+            ("lie in the bucket", [f"{each.bucket}/{each.prefix}" for each in self.anchor if each.bucket]),
+        ):
+            if twice := sorted({each for each in found if found.count(each) > 1}):
+                raise ValueError(f"two anchors {what} {', '.join(twice)}: that is one")
+
+
+class AgentSettings(_Part, frozen=True, kw_only=True):
+    """Where `guard daemon` listens for the shop's programs; a relative path starts at guard.toml's folder.
+
+    Who may come in is decided by their OS user, not by the path.
+    """
+
+    socket: str = "var/agent/guard.sock"
+
+    def __post_init__(self) -> None:
+        if not self.socket or self.socket.endswith("/") or "\0" in self.socket:
+            raise ValueError('socket is the path of a file, e.g. "/run/guard/guard.sock"')
 
 
 class ReportSettings(_Part, frozen=True, kw_only=True):
@@ -142,6 +234,7 @@ class Settings(_Part, frozen=True, kw_only=True):
     backup: BackupSettings = BackupSettings()
     vault: tuple[VaultSettings, ...] = ()
     audit: AuditSettings = AuditSettings()
+    agent: AgentSettings = AgentSettings()
     report: ReportSettings = ReportSettings()
     policies: str = "policies"
 

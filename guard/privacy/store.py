@@ -14,6 +14,7 @@ from guard.clock import parse, stamp
 from guard.privacy.detect.evidence import LONGEST, Sample
 from guard.privacy.rules import Path, Treatment
 from guard.shop import Shop, ShopColumn, Table
+from guard.shop.brought import brought
 from guard.shop.catalog import Sort
 from guard.shop.rows import typed_key
 from guard.state import METADATA, Tx
@@ -332,7 +333,8 @@ def update_rows(
     statement = sa.update(clause).where(
         *(clause.c[name] == sa.bindparam(f"k{at}") for at, name in enumerate(table.key))
     )
-    statement = statement.values({name: sa.bindparam(f"v{at}") for at, name in enumerate(columns)})
+    values = {name: brought(name, sa.bindparam(f"v{at}")) for at, name in enumerate(columns)}
+    statement = statement.values(values)
     connection.execute(
         statement,
         [

@@ -7,5 +7,6 @@ reads no row of the shop, keeps nothing in state, and passes no claim without en
 from guard.report.build import Report, Reports, Sources
 from guard.report.controls import Control, Finding, Result, Verdict
 from guard.report.evidence import EntryView
+from guard.report.standing import standing
 
-__all__ = ["Control", "EntryView", "Finding", "Report", "Reports", "Result", "Sources", "Verdict"]
+__all__ = ["Control", "EntryView", "Finding", "Report", "Reports", "Result", "Sources", "Verdict", "standing"]

@@ -15,6 +15,7 @@ from guard.errors import ConfigError, InterlockError, TamperedError, Unavailable
 from guard.report.controls import Promises, Result, Verdict, judge
 from guard.report.evidence import EPOCH, EntryView, Evidence
 from guard.report.html import MARK, Page, Signed, render
+from guard.report.standing import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,9 @@ class Sources:
     """Where a report takes its facts from; each function is called once a report."""
 
     entries: Callable[[], Iterable[EntryView]]
-    """All entries of the ledger, oldest first."""
+    """All entries of the ledger that are at hand, oldest first."""
+    minimum: Callable[[], int]
+    """From which number on every entry is at hand; of older ones, retention has left some."""
     checkpoint: Callable[[], str]
     """The newest signed checkpoint; entries above its size are left out."""
     vkey: Callable[[], str]
@@ -82,13 +85,15 @@ class Reports:
             raise ConfigError("the period is empty: it ends before it begins")
         self._sources.inspect()
         signed = self._signed()
+        minimum = self._sources.minimum()
         entries = [entry for entry in self._sources.entries() if entry.n < signed.size]
-        if len(entries) != signed.size:
-            raise TamperedError(f"the ledger has {len(entries)} entries, but its checkpoint signs {signed.size}")
+        if (count := sum(entry.n >= minimum for entry in entries)) != signed.size - minimum:
+            raise TamperedError(f"the ledger has {minimum + count} entries, but its checkpoint signs {signed.size}")
+        entries = counted(entries, minimum)
         told = tuple(entry for entry in entries if until is None or entry.at < until)
         if not told or (since and told[-1].at < since):
             raise ConfigError("the ledger has no entry in this period")
-        evidence = Evidence(told, until or told[-1].at, since or EPOCH)
+        evidence = Evidence(told, until or told[-1].at, since or EPOCH, minimum)
         promises = Promises(self._sources.catalog(), self._sources.breach_rules())
         verdicts = judge(evidence, promises)
         page = Page(self._sources.shop, self._sources.demo(), since, until, evidence, promises, verdicts, signed)

@@ -210,15 +210,25 @@ def _ledger(evidence: Evidence, _: Promises) -> Finding:
     entries = evidence.entries
     if not entries:
         return _unknown("the ledger is empty")
-    ends = (entries[0].n, entries[-1].n)
-    gaps = [entry.n for number, entry in enumerate(entries) if entry.n != number]
-    back = [b.n for a, b in pairwise(entries) if b.at < a.at]
+    whole = [entry.n for entry in entries if entry.n >= evidence.minimum]
+    ends = (whole[0] if whole else entries[0].n, entries[-1].n)
+    gaps = [
+        n
+        for n, expected in zip(whole, range(evidence.minimum, evidence.minimum + len(whole)), strict=True)
+        if n != expected
+    ]
+    back = [b.n for a, b in pairwise(entries) if b.at < a.at or b.n <= a.n]
     if gaps or back:
         wrong = tuple(f"entry {n}: out of order" for n in gaps[:1]) + tuple(f"entry {n}: older" for n in back[:1])
         return Finding(Result.NOT_SATISFIED, wrong, (*gaps[:1], *back[:1]))
     beats = evidence.acts(*BEATS)
-    said = f"{len(entries)} entries without a gap, each not older than the one before"
-    return Finding(Result.SATISFIED, (said, f"heartbeats in this period: {len(beats)}"), ends)
+    said = [f"{len(whole)} entries without a gap, each not older than the one before"]
+    if evidence.whole_since is not None:
+        old = f"{evidence.whole_since:%Y-%m-%d %H:%M} UTC"
+        said.append(
+            f"entries before #{evidence.minimum} of {old} were removed by retention; {len(entries) - len(whole)} stay"
+        )
+    return Finding(Result.SATISFIED, (*said, f"heartbeats in this period: {len(beats)}"), ends)
 
 
 def _breach(evidence: Evidence, promises: Promises) -> Finding:
@@ -286,7 +296,8 @@ CONTROLS = (
     Control(
         "ledger",
         "The record is whole and in order",
-        "Entries are numbered from 0 without a gap and never go back in time; the checkpoint signs all of them.",
+        "Entries are numbered without a gap, from 0 or from where retention ended, and never go back in time; the "
+        "checkpoint signs all of them, and those that were removed.",
         clauses.LEDGER,
         _ledger,
     ),

@@ -135,14 +135,26 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Evidence:
-    """All entries up to a time, and the part of them that a report is about.
+    """All entries up to a time that are at hand, and the part of them that a report is about.
 
     `entries` are in the order of their numbers; `at` is the time the report speaks for; its period begins at `since`.
+    Below the number `minimum` retention has removed some.
     """
 
     entries: tuple[EntryView, ...]
     at: datetime
     since: datetime = EPOCH
+    minimum: int = 0
+
+    @cached_property
+    def whole_since(self) -> datetime | None:
+        """The time of the first entry from which on all are at hand; None when retention has removed none."""
+        return next((each.at for each in self.entries if each.n >= self.minimum), self.at) if self.minimum else None
+
+    @property
+    def rekeys(self) -> tuple[EntryView, ...]:
+        """The entries that changed the ledger's key."""
+        return tuple(each for each in self.entries if each.what == REKEY)
 
     @cached_property
     def all_acts(self) -> tuple[Act, ...]:
@@ -156,7 +168,7 @@ class Evidence:
 
     def acts(self, *names: str, ever: bool = False) -> tuple[Act, ...]:
         """Return acts of these names in the period, or `ever`; "fields.*" stands for all that begin with "fields."."""
-        return tuple(act for act in (self.all_acts if ever else self.period) if _matches(act.what, names))
+        return tuple(act for act in (self.all_acts if ever else self.period) if matches(act.what, names))
 
     def last(self, *names: str, ever: bool = False, done: bool = False) -> Act | None:
         """Return the newest act of these names, only those carried out when `done`; None when there is none."""
@@ -178,6 +190,7 @@ class Evidence:
 SEALS = ("fields.encrypt", "fields.rekey", "fields.rebind", "fields.finalize")
 OPENS = ("fields.decrypt",)
 CHECKS = ("fields.verify",)
+REKEY = "audit.rekey"
 BEATS = ("audit.heartbeat", "audit.anchor")
 """Acts that show that guard was alive, hour by hour."""
 
@@ -237,5 +250,6 @@ class ColumnState:
         return "no entry says that it was sealed" if self.stage is None else STAGES.get(self.stage, self.stage)
 
 
-def _matches(what: str, names: Collection[str]) -> bool:
+def matches(what: str, names: Collection[str]) -> bool:
+    """Tell whether an action is one of `names`; "fields.*" stands for all that begin with "fields."."""
     return any(what == name or (name.endswith(".*") and what.startswith(name[:-1])) for name in names)

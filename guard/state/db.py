@@ -1,9 +1,10 @@
 """Open state's database and say in guard's words what is wrong with it. SQLite by default, PostgreSQL by URL."""
 
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,12 +16,16 @@ from sqlalchemy.pool import QueuePool
 
 from guard.errors import BusyError, ConfigError, GuardError, InterlockError, TamperedError, UnavailableError
 from guard.state import forks
+from guard.state.turn import Turn
 
 Tx = Connection
 """A transaction of state: a SQLAlchemy Core connection inside one."""
 
 _BUSY_SECONDS = 30
 """How long a write waits for another process; a group commits in milliseconds."""
+
+_KEPT = re.compile(r"(\d+) ")
+"""How VACUUM FULL begins to say how many dead rows it could not remove."""
 
 _PRAGMAS = (
     f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}",
@@ -43,6 +48,7 @@ class Database:
         self.where = str(self.path) if self.path else self.url.render_as_string(hide_password=True)
         self.reader, self.writer = self._engines()
         self._in_use = 0
+        self._turn = Turn(self.path, _BUSY_SECONDS) if self.path else None
         forks.watch(self)
 
     def _engines(self) -> tuple[Engine, Engine]:
@@ -53,6 +59,10 @@ class Database:
         """Give a transaction that sees one snapshot and writes nothing."""
         with self.explained(), self.reader.connect() as tx, tx.begin():
             yield tx
+
+    def turn(self) -> AbstractContextManager[None]:
+        """Hold this process's turn to write while the block runs. PostgreSQL's row lock keeps its own line."""
+        return nullcontext() if self._turn is None else self._turn.taken()
 
     @contextmanager
     def explained(self) -> Iterator[None]:
@@ -107,7 +117,8 @@ class Database:
     def scrub(self, *tables: str) -> None:
         """Clear old versions of rows from what lies beside the tables: SQLite's log, PostgreSQL's dead rows.
 
-        Raises BusyError while another connection still reads them. PostgreSQL's own log keeps them as long as it does.
+        PostgreSQL writes `tables` anew for it, and nobody reads or writes one meanwhile. Raises BusyError while another
+        connection still reads them. PostgreSQL's own log keeps them as long as it does.
         """
         with self.explained():
             if self.path:
@@ -117,8 +128,13 @@ class Database:
                     raise BusyError(f"{self.where} is being read by another process", hint="try again")
                 return
             with self.writer.connect().execution_options(isolation_level="AUTOCOMMIT") as vacuum:
-                for table in tables:
-                    vacuum.exec_driver_sql(f"VACUUM {vacuum.dialect.identifier_preparer.quote(table)}")
+                vacuum.exec_driver_sql(f"SET lock_timeout = '{_BUSY_SECONDS}s'")
+                kept = [table for table in tables if _rewrite(vacuum, table)]
+            if kept:
+                raise BusyError(
+                    f"a transaction is open that may still read what was removed from {', '.join(kept)}",
+                    hint="end it (pg_stat_activity, pg_prepared_xacts, pg_replication_slots), then run it again",
+                )
 
     def close(self) -> None:
         """Close every connection."""
@@ -211,6 +227,25 @@ def _postgres_engines(url: URL) -> tuple[Engine, Engine]:
     except (ModuleNotFoundError, NoSuchModuleError) as error:
         raise ConfigError("PostgreSQL needs psycopg", hint="pip install 'guard-toolkit[postgres]'") from error
     return writer.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True), writer
+
+
+def _rewrite(connection: Connection, table: str) -> int:
+    """Write a table of PostgreSQL anew; return how many old rows had to be kept for somebody.
+
+    VACUUM alone frees the space of removed rows, and leaves their bytes in it.
+    """
+    said: list[str] = []
+    raw: Any = connection.connection.dbapi_connection
+
+    def hear(diagnostic: Any) -> None:
+        said.append(diagnostic.message_detail or "")
+
+    raw.add_notice_handler(hear)
+    try:
+        connection.exec_driver_sql(f"VACUUM (FULL, VERBOSE) {connection.dialect.identifier_preparer.quote(table)}")
+    finally:
+        raw.remove_notice_handler(hear)
+    return sum(int(found[1]) for detail in said if (found := _KEPT.match(detail)))
 
 
 def _explain_sqlite(error: sqlite3.Error, where: str) -> GuardError | None:

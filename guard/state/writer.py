@@ -168,7 +168,7 @@ class Writer:
             job.done = True
 
     def _commit(self, group: list[_Job]) -> None:
-        with self._database.writer.connect() as tx:
+        with self._database.turn(), self._database.writer.connect() as tx:
             transaction = tx.begin()
             try:
                 ticket = self._ticket(tx)

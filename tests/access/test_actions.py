@@ -326,7 +326,7 @@ def test_what_has_no_policy_cannot_be_approved(folder: Folder) -> None:
 
 def test_what_no_service_may_do_cannot_be_approved(folder: Folder) -> None:
     path = folder.app.policies / "access.toml"
-    path.write_text(path.read_text().replace('standing = ["retention.run"]', "standing = []"))
+    path.write_text(path.read_text().replace('standing = ["retention.run", "audit.prune"]', "standing = []"))
     again = App.open(folder.app.home / "guard.toml", folder.clock)
     with pytest.raises(ConfigError, match="no service may stand in"):
         perform(again, folder.caller(), GRANT, what="retention.run")

@@ -14,7 +14,7 @@ from guard.actions.setup import Answers, set_up
 from guard.cli.main import call, main
 from guard.clock import SystemClock
 
-WITHOUT_STATE = {"init", "demo", "config check", "config show", "config schema"}
+WITHOUT_STATE = {"init", "demo", "config check", "config show", "config schema", "audit witness"}
 """What needs no state. `backup list|restore` and `state restore` need none either, when they are given a share."""
 
 

@@ -103,7 +103,10 @@ def test_colors_only_on_a_terminal_that_did_not_refuse_them(tmp_path: Path) -> N
 
 def test_a_misspelled_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["stauts"]) == 2
-    assert re.search(r"Did you mean .*'status'", capsys.readouterr().err)
+    assert "No such command 'stauts'. Did you mean 'status'?\n" in capsys.readouterr().err
+    assert call(["xyzzy"]) == 2
+    assert "No such command 'xyzzy'." in (said := capsys.readouterr().err)
+    assert "Did you mean" not in said
 
 
 def test_config_check_in_a_folder_without_guard_says_one_thing(
@@ -147,6 +150,10 @@ def test_progress_is_drawn_with_what_is_left_on_a_terminal_only(capfd: pytest.Ca
     assert "Customer.Email" in drawn
     assert "50/50" in drawn
     assert "left" in drawn
+    unknown = on_terminal(code.replace(", 50)", ")"), columns=100, TERM="xterm")
+    shown = re.sub(r"\x1b\[[?\d;]*[a-zA-Z]", "", unknown)
+    assert re.search(r"Customer\.Email .* 50 ", shown)
+    assert not re.search(r"\?|-:--|left", shown)
     with drawn_progress() as tell:
         tell("Customer.Email", 1, 2)
     assert capfd.readouterr().err == ""

@@ -45,8 +45,9 @@ def test_several_mistakes_are_all_named(tmp_path: Path) -> None:
 
 
 def test_broken_toml_names_file_and_line(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"guard.toml is not valid TOML: .*line 1"):
+    with pytest.raises(ConfigError, match=r"guard.toml is not valid TOML: .*line 1") as error:
         load_settings(write(tmp_path, "name = \n"))
+    assert "guard config check" in (error.value.hint or "")
 
 
 def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:

@@ -29,19 +29,28 @@ def sql(path: Path, script: str) -> None:
 
 
 @pytest.fixture
-def plain(chinook_file: Path, make_desk: Callable[..., Any]) -> Any:
-    """The media shop, its catalog accepted and its first backup made."""
-    made = make_desk(f"sqlite:///{chinook_file}")
-    for line in ("data scan", "--yes data accept", "backup init", "backup run"):
-        made.guard(line)
-    return made
+def make(make_desk: Callable[..., Any], chinook_file: Path) -> Callable[..., Any]:
+    """Set guard up beside the media shop, let its catalog be accepted, make its first backup; then what is asked."""
+
+    def new(*lines: str) -> Any:
+        made = make_desk(f"sqlite:///../{chinook_file.name}")
+        for line in ("data scan", "--yes data accept", "backup init", "backup run", *lines):
+            made.guard(line)
+        return made
+
+    return new
 
 
 @pytest.fixture
-def desk(plain: Any) -> Any:
+def plain(make: Callable[..., Any]) -> Any:
+    """The media shop, ready to be sealed."""
+    return make()
+
+
+@pytest.fixture
+def desk(make: Callable[..., Any], once: Callable[..., Any]) -> Any:
     """The same, its customers sealed."""
-    plain.guard("fields encrypt")
-    return plain
+    return once("changing shop", lambda: make("fields encrypt"))
 
 
 def test_several_processes_seal_one_column(plain: Any, chinook_file: Path) -> None:

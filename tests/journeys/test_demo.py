@@ -7,8 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import make_url
 
+from guard import demo
 from guard.cli.main import call
+from guard.clock import SystemClock
+from tests.journeys._public import Watch, in_clear, look_over
 
 STEPS = 15
 
@@ -18,6 +22,15 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]
     code = call([*words])
     out, err = capsys.readouterr()
     return code, out, err
+
+
+def shop_of_old(folder: Path, size: demo.Size) -> Watch:
+    """What a demo's shop held before anything was sealed: the sample shop is the same every time."""
+    demo.make_shop(folder / "twin.db", SystemClock().now(), size=size)
+    watch = Watch()
+    watch.add(in_clear(make_url(f"sqlite:///{folder}/twin.db")))
+    assert len({value for column, value in watch.values if column == "customer.email"}) == size.customers
+    return watch
 
 
 def test_it_says_a_line_a_step_and_ends_with_the_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,6 +60,8 @@ def test_it_says_a_line_a_step_and_ends_with_the_report(tmp_path: Path, capsys: 
     code, _, err = run(capsys, "demo", str(folder))
     assert code == 2
     assert "not empty" in err
+    twin = shop_of_old(tmp_path, demo.Size(120, 300))
+    assert look_over(tmp_path, lambda _: twin) == 1
     shutil.rmtree(folder)
 
 
@@ -57,6 +72,12 @@ def test_json_tells_seconds_of_every_step(tmp_path: Path, capsys: pytest.Capture
     assert len(told["steps"]) == STEPS
     assert all(step["seconds"] >= 0 and step["did"] and step["look_at"] for step in told["steps"])
     assert Path(told["report"]).is_file()
+    twin = shop_of_old(tmp_path, demo.Size(60, 100))
+    now = Watch()
+    now.look(tmp_path / "demo")
+    cities = [{value for column, value in each.values if column == "address.city"} for each in (twin, now)]
+    assert cities[0] == cities[1] != set(), "the demo's shop is another one"
+    assert look_over(tmp_path, lambda _: twin) == 1
 
 
 def test_verbose_logs_json_lines_on_stderr(tmp_path: Path) -> None:

@@ -17,7 +17,9 @@ from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+from guard.canon import key_bytes
 from guard.clock import SteppedClock, SystemClock
+from guard.crypto.subjects import Person
 from guard.errors import ConfigError, TamperedError
 
 EXAMPLE = Path(__file__).parents[2] / "docs/example"
@@ -197,6 +199,48 @@ def test_the_shop_adopts_guard(
         session.get(shop.Customer, 1000001)
     desk.clock.step(timedelta(hours=2))
     assert {entry["who"] for entry in desk.entries() if entry["what"] == "fields.lease"} == {"s-shop"}
+
+
+def test_its_staff_is_on_the_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_desk: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"sqlite:///{tmp_path}/shop.db"
+    config = tmp_path / "guard/guard.toml"
+    shop: Any = load(config, monkeypatch)
+    engine = sa.create_engine(url)
+    shop.Base.metadata.create_all(engine)
+    desk = make_desk(url)
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir(mode=0o700)
+        with config.open("a") as settings:
+            settings.write(f'\n[[vault]]\nname = "{name}"\npath = "../{name}"\n')
+    with engine.begin() as connection:  # there has to be something to find
+        connection.exec_driver_sql(
+            "INSERT INTO customer (email, name, password, newsletter) VALUES ('a@b.org', 'A B', 'x', 0)"
+        )
+    desk.run("data", "scan")
+    desk.run("data", "accept", "--yes")
+    with Session(engine) as session:
+        customer = shop.register(session, "anna@example.org", "Anna Muster", "secret")
+        placed = shop.order(session, customer, "Hauptstraße 1", 1250).id
+    with Session(engine) as session:
+        assert shop.show_order(session, "bea@shop.example", placed) == ("Anna Muster", "Hauptstraße 1", 1250)
+    shop.main(url, ["show", "bea@shop.example", str(placed)])
+    assert "Hauptstraße 1" in capsys.readouterr().out
+    shop.record.close()
+    engine.dispose()
+    told = [entry for entry in desk.entries() if entry["what"] == "shop.order.read"]
+    assert len(told) == 2
+    assert {entry["who"] for entry in told} == {told[0]["who"]}
+    assert told[0]["who"].startswith("x-")
+    assert told[0]["objects"] == ["customer.name", "purchase.street"]
+    assert (told[0]["facts"]["via"], told[0]["facts"]["purpose"]) == ("s-shop", "support")
+    app = desk.app()
+    assert told[0]["subject"] == app.persons.pseudonym_of(Person("customer", key_bytes((2,))))
+    app.close()
+    raw = b"".join(path.read_bytes() for path in (tmp_path / "guard/var").glob("state.db*"))
+    assert b"shop.order.read" in raw
+    assert not any(word in raw for word in (b"bea@shop.example", b"anna@example.org", "Hauptstraße".encode()))
 
 
 def test_its_command_line_works(

@@ -39,11 +39,9 @@ class Step:
 
 
 ENCRYPT = "fields encrypt Customer.Email Customer.Fax Customer.Phone"
-KEYED = (f"refused: {ENCRYPT}", "backup run")
-"""Makes the keys of the people, which must be in a backup before they seal."""
-SEALED = (*KEYED, ENCRYPT)
+SEALED = (ENCRYPT,)
 STEPS = (
-    Step("encrypt", KEYED, ENCRYPT),
+    Step("encrypt", (), ENCRYPT),
     Step("rotate", SEALED, "keys rotate Customer.Fax", "fields encrypt"),
     Step("rotate-index", SEALED, "keys rotate index/{email}/email", "fields encrypt"),
     Step("finalize", SEALED, "fields finalize"),
@@ -55,7 +53,14 @@ STEPS = (
 AT_CLOSE = "crypto.budget.dropped"
 """Passed when the program closes, its work recorded as done: there is nothing to go on with."""
 POINTS = {
-    "encrypt": {"fields.index.filled", "fields.batch.written", "fields.batch.committed", "fields.column.swept"},
+    "encrypt": {
+        "fields.encrypt.keys",
+        "fields.encrypt.saved",
+        "fields.index.filled",
+        "fields.batch.written",
+        "fields.batch.committed",
+        "fields.column.swept",
+    },
     "rotate": {"keys.rotate.made", "keys.rotate.saved", "keys.rotate.current", "fields.batch.written"},
     "rotate-index": {"keys.rotate.current", "fields.index.added", "fields.index.flipped", "fields.index.dropped"},
     "finalize": {"shop.scrub.rewritten", "shop.scrub.statistics"},
@@ -94,12 +99,12 @@ class Yard:
         self.email = ids["Email"]
 
     def run(self, line: str) -> None:
-        """Run a line. "refused:" is refused for now; "wait:" too, and a day passes."""
+        """Run a line. "wait:" is refused for now, and a day passes."""
         self.desk.clock.step(timedelta(minutes=2))
-        word, _, rest = line.partition(": ")
+        _, _, rest = line.partition("wait: ")
         if rest:
             self.desk.guard(rest, expect=14)
-            self.desk.clock.step(timedelta(hours=24 if word == "wait" else 0))
+            self.desk.clock.step(timedelta(hours=24))
             return
         self.desk.guard(line.format(email=self.email))
 
@@ -135,6 +140,7 @@ class Yard:
         assert self.desk.run("fields", "verify") in {0, 3}, self.desk.err
         assert self.desk.run("audit", "verify") in {0, 15}, self.desk.err
         assert not self.desk.app().state.open_runs()
+        self.desk.look_over()
         with closing(sqlite3.connect(self.shop)) as file:
             assert file.execute(
                 "SELECT count(*) FROM guard_progress WHERE number = 0 AND state = 'open'"

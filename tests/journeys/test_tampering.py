@@ -11,17 +11,21 @@ import pytest
 
 
 @pytest.fixture
-def desk(shared: Path, tmp_path: Path, make_desk: Callable[..., Any]) -> Any:
+def desk(shared: Path, tmp_path: Path, make_desk: Callable[..., Any], once: Callable[..., Any]) -> Any:
     """Chinook, sealed, with a ledger of some length."""
-    shutil.copyfile(shared / "data/chinook/chinook.sqlite", tmp_path / "shop.db")
-    (tmp_path / "shop.db").chmod(0o600)
-    desk = make_desk(f"sqlite:///{tmp_path / 'shop.db'}")
-    desk.run("data", "scan")
-    for line in ("data accept --yes", "backup init", "backup run", "fields encrypt Customer.Email Customer.Phone"):
-        desk.guard(line)
-    desk.guard("audit anchor")
-    desk.guard("audit verify")
-    return desk
+
+    def make() -> Any:
+        shutil.copyfile(shared / "data/chinook/chinook.sqlite", tmp_path / "shop.db")
+        (tmp_path / "shop.db").chmod(0o600)
+        desk = make_desk("sqlite:///../shop.db")
+        desk.run("data", "scan")
+        for line in ("data accept --yes", "backup init", "backup run", "fields encrypt Customer.Email Customer.Phone"):
+            desk.guard(line)
+        desk.guard("audit anchor")
+        desk.guard("audit verify")
+        return desk
+
+    return once("tampering", make)
 
 
 def change(path: Path, statement: str, *values: object) -> None:

@@ -17,18 +17,33 @@ from guard.cli.main import call
 
 
 @pytest.fixture
-def desk(shared: Path, tmp_path: Path, make_desk: Callable[..., Any]) -> Any:
-    shutil.copyfile(shared / "data/chinook/chinook.sqlite", tmp_path / "shop.db")
-    return make_desk(f"sqlite:///{tmp_path / 'shop.db'}")
+def make(shared: Path, tmp_path: Path, make_desk: Callable[..., Any]) -> Callable[[], Any]:
+    """Set guard up beside Chinook."""
+
+    def new() -> Any:
+        shutil.copyfile(shared / "data/chinook/chinook.sqlite", tmp_path / "shop.db")
+        return make_desk("sqlite:///../shop.db")
+
+    return new
 
 
 @pytest.fixture
-def sealed_desk(desk: Any) -> Any:
+def desk(make: Callable[[], Any]) -> Any:
+    return make()
+
+
+@pytest.fixture
+def sealed_desk(make: Callable[[], Any], once: Callable[..., Any]) -> Any:
     """Chinook with an accepted catalog and a first backup: ready to be sealed."""
-    desk.run("data", "scan")
-    for line in ("data accept --yes", "backup init", "backup run"):
-        desk.guard(line)
-    return desk
+
+    def ready() -> Any:
+        desk = make()
+        desk.run("data", "scan")
+        for line in ("data accept --yes", "backup init", "backup run"):
+            desk.guard(line)
+        return desk
+
+    return once("wrong input", ready)
 
 
 def said(desk: Any, *expected: str) -> None:
@@ -157,7 +172,7 @@ def test_a_full_disk_while_sealing(sealed_desk: Any, tmp_path: Path) -> None:
     full.mkdir()
     with small_disk(full, f"size={shop.stat().st_size + 64 * 1024}"):
         shutil.copyfile(shop, full / "shop.db")
-        sealed_desk.toml(str(shop), str(full / "shop.db"))
+        sealed_desk.toml("../shop.db", str(full / "shop.db"))
         sealed_desk.guard("fields encrypt", expect=13)
         said(sealed_desk, "no space left")
         with closing(sqlite3.connect(full / "shop.db")) as file:

@@ -45,6 +45,8 @@ class Story:
         self.columns = [column(f"customer.{name}", number) for number, name in enumerate(("email", "phone"), 1)]
         self.shop = "Lantern & Leaf"
         self.demo = False
+        self.minimum = 0
+        self.removed = 0
 
     def wait(self, span: timedelta) -> None:
         self.now += span
@@ -72,12 +74,19 @@ class Story:
 
     def note(self) -> str:
         root = sha256(repr(self.entries).encode()).digest()
-        return self.signer().sign_note(f"{ORIGIN}\n{len(self.entries)}\n{b64encode(root).decode()}\n")
+        return self.signer().sign_note(f"{ORIGIN}\n{len(self.entries) + self.removed}\n{b64encode(root).decode()}\n")
+
+    def prune(self, minimum: int, stays: range) -> None:
+        """Remove the entries below `minimum` but for some, as retention does."""
+        before = len(self.entries)
+        self.entries = [entry for entry in self.entries if entry.n >= minimum or entry.n in stays]
+        self.minimum, self.removed = minimum, before - len(self.entries)
 
     def reports(self) -> Reports:
         return Reports(
             Sources(
                 entries=lambda: iter(self.entries),
+                minimum=lambda: self.minimum,
                 checkpoint=self.note,
                 vkey=lambda: self.signer().vkey,
                 inspect=lambda: None,

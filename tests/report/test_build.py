@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 import pytest
 
 from guard.errors import ConfigError, InterlockError, TamperedError, UnavailableError
+from guard.events import Ending
 from guard.report import Reports
 
 
@@ -129,3 +130,76 @@ def test_the_printed_commands_check_the_signature_without_guard(good_story, tmp_
     (tmp_path / "note").write_text(note.replace(f"\n{size}\n", f"\n{size - 1}\n"))
     done = subprocess.run(["sh", "-ec", commands], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode != 0
+
+
+# What retention left --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pruned_story(good_story):
+    """The good story with its first half removed, but for a block that holds all the acts in it."""
+    before = good_story.reports().build()
+    for _ in range(100):
+        good_story.say("audit.heartbeat")
+    good_story.before = before
+    return good_story
+
+
+def test_a_report_over_what_retention_left_says_from_when_on_it_knows_all(pruned_story):
+    size = len(pruned_story.entries)
+    whole = pruned_story.reports().build()
+    pruned_story.prune(size - 40, range(size - 100))
+    report = pruned_story.reports().build()
+    at = pruned_story.entries[-40].at
+    page = report.html.decode()
+    assert report.size == size
+    assert {verdict.control.id: verdict.result for verdict in report.verdicts}["ledger"].value == "satisfied"
+    assert f"all entries from #{size - 40}" in page
+    assert at.isoformat() in page
+    for verdict, then in zip(report.verdicts, whole.verdicts, strict=True):
+        if verdict.control.id in {"encryption", "access", "breach"}:
+            assert verdict.result is then.result
+
+
+def test_acts_that_lost_their_end_are_not_called_broken(pruned_story):
+    pruned_story.say("backup.run", Ending.BEGUN)
+    begun = pruned_story.entries[-1].n
+    pruned_story.say("backup.run", Ending.DONE)
+    for _ in range(20):
+        pruned_story.say("audit.heartbeat")
+    pruned_story.prune(begun + 10, range(begun + 1))
+    assert f"#{begun}<" not in pruned_story.text()
+
+
+def test_what_is_missing_above_the_minimum_gives_no_report(pruned_story):
+    size = len(pruned_story.entries)
+    pruned_story.prune(size - 40, range(0))
+    del pruned_story.entries[-5]
+    with pytest.raises(TamperedError, match="entries, but its checkpoint signs"):
+        pruned_story.reports().build()
+
+
+def test_the_entries_a_report_needs_however_old_they_are(good_story):
+    from guard.report import standing
+    from guard.report.evidence import matches
+
+    numbers = standing(lambda name: [entry for entry in good_story.entries if matches(entry.what, (name,))])
+    whole = good_story.reports().build()
+    for _ in range(30):
+        good_story.say("audit.heartbeat")
+    kept = [entry for entry in good_story.entries if entry.n in numbers]
+    assert 0 < len(kept) < len(good_story.entries) - 30
+    last = good_story.entries[-1].n
+    good_story.removed = len(good_story.entries) - len(kept) - 10
+    good_story.entries = [*kept, *good_story.entries[-10:]]
+    good_story.minimum = last - 9
+    left = good_story.reports().build()
+    for verdict, then in zip(left.verdicts, whole.verdicts, strict=True):
+        if verdict.control.id in {"encryption", "access", "breach"}:
+            assert verdict.result is then.result, verdict.control.id
+
+
+def test_no_entries_need_to_stay_where_nothing_stands():
+    from guard.report import standing
+
+    assert standing(lambda name: []) == frozenset()

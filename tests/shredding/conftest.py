@@ -22,6 +22,7 @@ from guard.crypto.envelope import Binding, Place, from_text, to_text
 from guard.crypto.subjects import Person, SubjectOpener, SubjectSealer
 from guard.fields import store as fields_store
 from guard.fields.store import Filling, IndexRecord, Record, Stage
+from tests.journeys._public import Watch, look_over
 
 SHOP = """
 CREATE TABLE customer (id INTEGER PRIMARY KEY, email TEXT NOT NULL, note TEXT, email__guard1 BLOB, note__guard1 BLOB);
@@ -62,6 +63,8 @@ anonymize = "null"
 bind = "subject"
 class = "tax"
 """
+PLANTED, ACTOR = "Zarathustra Quillfeather", "anna.admin@shop.example"
+"""What tests have the ledger say of people, and who told it."""
 VAULT = """
 [[vault]]
 name = "one"
@@ -165,6 +168,22 @@ def _seal(house: House) -> None:
                 fields_store.keep_index(tx, index)
 
     app.state.write(remember)
+
+
+@pytest.fixture(autouse=True)
+def nobody_in_public(tmp_path: Path) -> Iterator[None]:
+    """At a test's end nothing that is public, in any guard folder of it, holds somebody's data."""
+    yield
+    with closing(sqlite3.connect(":memory:")) as shop:
+        shop.executescript(SHOP)
+        values = {
+            (f"{table}.{name}", value)
+            for table, name, _ in COLUMNS.values()
+            for (value,) in shop.execute(f"SELECT {name} FROM {table} WHERE {name} IS NOT NULL")
+        }
+    watch = Watch()
+    watch.add({*values, ("customer.note", PLANTED), ("customer.note", ACTOR)})
+    look_over(tmp_path, lambda _: watch)
 
 
 @pytest.fixture

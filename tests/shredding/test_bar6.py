@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from guard.actions import perform
 from guard.actions._perform import Caller
 from guard.actions.epoch import TURN
-from guard.actions.shred import SHRED, receipts
+from guard.actions.receipts import receipts
+from guard.actions.shred import SHRED
 from guard.canon import key_bytes
 
 FEBRUARY = datetime(2026, 2, 1, 3, tzinfo=UTC)

@@ -19,13 +19,14 @@ from guard.actions._perform import Caller
 from guard.actions.backup import INIT
 from guard.actions.epoch import TURN, TURN_NOW, epochs, is_due, late
 from guard.actions.jobs import run_job, tick
-from guard.actions.shred import SHRED, receipts
+from guard.actions.receipts import receipts
+from guard.actions.shred import SHRED
 from guard.actions.state import BACKUP
 from guard.audit import Query
 from guard.canon import key_bytes
 from guard.cli.main import main
 from guard.crypto.subjects import Person
-from guard.errors import BusyError, DeniedError, ShreddedError, UnavailableError
+from guard.errors import BusyError, DeniedError, InterlockError, ShreddedError, UnavailableError
 
 ADA = {"kind": "customer", "keys": ["1"], "classes": ["account"]}
 FEBRUARY = datetime(2026, 2, 1, 3, tzinfo=UTC)
@@ -115,6 +116,28 @@ def test_the_daily_job_does_it_without_an_approval(house: Any) -> None:
     before = len(house.app.ledger.list(Query(what="keys.epoch"), 100))
     assert {each.job: each for each in tick(house.app, house.clock.now())}["epoch"].state.value == "ok"
     assert len(house.app.ledger.list(Query(what="keys.epoch"), 100)) == before  # it only looked
+
+
+def test_an_epoch_that_cannot_be_ended_is_refused_before_a_code_is_asked_for(house: Any) -> None:
+    code, house.phone.code = house.phone.code, lambda _="": pytest.fail("a code was asked for")
+    away = house.mirrors[1].rename(house.mirrors[1].with_name("away"))
+    with pytest.raises(InterlockError, match=r"mirror two: .* is not there") as told:
+        house.do(TURN_NOW)
+    assert "bring them back" in str(told.value.hint)
+    assert house.months() == ["2026-01"]
+    away.rename(house.mirrors[1])
+    house.phone.code = code
+    assert house.do(TURN_NOW).deleted == ["2026-01"]
+
+
+def test_without_an_epoch_there_is_none_to_end(make_house: Any) -> None:
+    house = make_house()
+    house.phone.code = lambda _="": pytest.fail("a code was asked for")
+    with pytest.raises(InterlockError, match="there is no epoch to end"):
+        house.do(TURN_NOW)
+    shutil.rmtree(house.mirrors[0])
+    with pytest.raises(InterlockError, match="there is no epoch to end"):
+        house.do(TURN_NOW)
 
 
 def test_a_person_can_end_the_epoch_early(house: Any) -> None:

@@ -14,7 +14,8 @@ import pytest
 from guard.actions import perform
 from guard.actions._perform import Caller
 from guard.actions.epoch import TURN, is_due
-from guard.actions.shred import SHRED, receipts
+from guard.actions.receipts import receipts
+from guard.actions.shred import SHRED
 from guard.audit import Query
 from guard.errors import ShreddedError
 
