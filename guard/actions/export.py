@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def _tiles(app: App, task: Task) -> Outcome[Exported]:
     vkey, folder = app.ledger.vkey, Path(task.text("folder"))
     with app.state.read() as tx:
-        done = export(tx, folder, vkey, task.progress)
+        done = export(tx, folder, vkey, task.progress, app.ledger.witnesses)
     return Outcome(
         done,
         objects=(folder.name,),

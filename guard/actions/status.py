@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from guard.actions import agent, vault
-from guard.audit.anchors.enough import late
+from guard.audit.anchors.enough import late, what_helps
 from guard.config import POLICIES, load_policy
 from guard.crypto import kit
 from guard.errors import GuardError
@@ -74,7 +74,10 @@ def _ledger(app: App) -> Iterator[Line]:
     verdict = app.ledger.inspect()
     if verdict.unanchored is not None:
         yield Line(
-            Light.RED, "ledger", f"{verdict.size} entries, not anchored: {verdict.unanchored}", "guard audit anchor"
+            Light.RED,
+            "ledger",
+            f"{verdict.size} entries, not anchored: {verdict.unanchored}",
+            what_helps(verdict.anchors),
         )
     else:
         weak = "; weak: all anchors lie on its own disk" if all(each.weak for each in verdict.anchors) else ""

@@ -9,7 +9,7 @@ from guard.audit import proof, prune, store, verify
 from guard.audit.anchors import Anchor, Said, ask
 from guard.audit.checkpoint import log_of, parse
 from guard.audit.store import Kind
-from guard.crypto.cosign import join
+from guard.crypto.cosign import WitnessKey, join
 from guard.crypto.sign import Verifier, split_note
 from guard.errors import ConfigError, GuardError, TamperedError, UnavailableError
 from guard.state import State, Tx
@@ -109,13 +109,15 @@ def look(state: State, anchors: Sequence[Anchor], trusted: Callable[[], Verifier
     return tuple(found)
 
 
-def cosigned(state: State) -> str:
-    """Return the newest note that a witness has cosigned. Raises ConfigError when there is none."""
-    for note in Book(state).kept():
-        text, signatures = split_note(note)
-        if any(name != parse(text).origin for name, _, _ in signatures):
-            return note
-    raise ConfigError("no witness has cosigned a checkpoint yet", hint="runbooks/anchors.md sets one up")
+def cosigned(state: State, witnesses: Sequence[WitnessKey]) -> str:
+    """Return the newest note that one of `witnesses` has cosigned.
+
+    Raises ConfigError when there is none, TamperedError for a wrong line under a witness's key.
+    """
+    found = proof.cosigned(Book(state).kept(), witnesses)
+    if found is None:
+        raise ConfigError("no witness has cosigned a checkpoint yet", hint="runbooks/anchors.md sets one up")
+    return found
 
 
 def _compare(state: State, said: Said, trusted: Verifier) -> None:

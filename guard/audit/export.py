@@ -4,7 +4,7 @@ The checkpoint is replaced last: a run that was broken off leaves what `verify.p
 takes it up. Tiles of an earlier checkpoint are never written again. Only entries leave, no payloads.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -17,6 +17,7 @@ from guard.audit.rekey import REKEY
 from guard.audit.store import Kind, Query
 from guard.audit.tiles import ENTRIES, WIDTH, Tile
 from guard.canon import json_bytes
+from guard.crypto.cosign import WitnessKey
 from guard.crypto.sign import Verifier, split_note
 from guard.errors import InterlockError, TamperedError, UnavailableError
 from guard.events import Progress, silent
@@ -45,9 +46,12 @@ class Exported:
     """How many files were written."""
 
 
-def export(tx: Tx, path: Path, vkey: str, progress: Progress = silent) -> Exported:
+def export(
+    tx: Tx, path: Path, vkey: str, progress: Progress = silent, witnesses: Sequence[WitnessKey] = ()
+) -> Exported:
     """Bring the folder at `path` up to the newest checkpoint of the ledger, which `vkey` signs.
 
+    `witnesses`: those whose cosignatures count.
     Raises InterlockError when the folder is something else, or holds what this ledger has not or has no more;
     TamperedError when the ledger is not what was signed, UnavailableError when the folder cannot be written.
     """
@@ -60,7 +64,7 @@ def export(tx: Tx, path: Path, vkey: str, progress: Progress = silent) -> Export
         _write_levels(tx, folder, (before, size))
         if tiles.root(folder.read, size) != signed.root:
             raise TamperedError("the hashes of the ledger do not make the root that was signed", hint=proof.VERIFY)
-        _write_beside(tx, folder, vkey)
+        _write_beside(folder, beside(tx, vkey, witnesses))
         folder.sweep(before, size)
         point("export.checkpoint")
         folder.close(note)
@@ -70,9 +74,9 @@ def export(tx: Tx, path: Path, vkey: str, progress: Progress = silent) -> Export
     return Exported(path, size, signed.root.hex(), before, kept, folder.written)
 
 
-def beside(tx: Tx, vkey: str) -> dict[str, bytes]:
+def beside(tx: Tx, vkey: str, witnesses: Sequence[WitnessKey] = ()) -> dict[str, bytes]:
     """Return what lies beside an export or a proof: the key, its changes, `verify.py`, and what to do with them."""
-    anchored = proof.vouched(tx)
+    anchored = proof.vouched(tx, witnesses)
     return {
         "README": (SHIPPED / "README").read_bytes(),
         "keys": changes(tx),
@@ -180,8 +184,7 @@ def _write_tile(tx: Tx, folder: Folder, tile: Tile, hashes: Sequence[bytes]) -> 
     folder.put(tile.path, b"".join(hashes))
 
 
-def _write_beside(tx: Tx, folder: Folder, vkey: str) -> None:
-    files = beside(tx, vkey)
+def _write_beside(folder: Folder, files: Mapping[str, bytes]) -> None:
     for name, content in files.items():
         folder.put(name, content)
     point("export.beside")

@@ -10,6 +10,7 @@ from guard.audit import proof, store
 from guard.audit.entry import Entry, read
 from guard.audit.export import beside
 from guard.audit.store import Query
+from guard.crypto.cosign import WitnessKey
 from guard.errors import ConfigError, InterlockError, TamperedError, UnavailableError
 from guard.state import Tx
 
@@ -29,6 +30,8 @@ class Wanted:
     """All entries of this run."""
     anchored: bool = False
     """Against the newest checkpoint that others vouch for, not the newest one."""
+    witnesses: tuple[WitnessKey, ...] = ()
+    """Those whose cosignatures count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ def hand_out(tx: Tx, folder: Path, wanted: Wanted, vkey: str | None) -> tuple[Pr
         given = {name: content for name, content in beside(tx, vkey).items() if name in BESIDE} if vkey else {}
         for name, content in given.items():
             _require_ours(folder / name, content)
-        made = tuple(_written(tx, folder, n, anchored=wanted.anchored) for n in _numbers(tx, wanted))
+        made = tuple(_written(tx, folder, n, wanted) for n in _numbers(tx, wanted))
         for name, content in given.items():
             _put(folder / name, content)
     except OSError as error:
@@ -70,8 +73,8 @@ def _numbers(tx: Tx, wanted: Wanted) -> Iterator[int]:
     yield from found
 
 
-def _written(tx: Tx, folder: Path, n: int, *, anchored: bool) -> Proved:
-    leaf, found = proof.prove(tx, n, anchored=anchored)
+def _written(tx: Tx, folder: Path, n: int, wanted: Wanted) -> Proved:
+    leaf, found = proof.prove(tx, n, anchored=wanted.anchored, witnesses=wanted.witnesses)
     made = Proved(read(leaf), folder / f"{n}.tlog-proof", folder / f"{n}.json")
     if made.leaf.exists() and made.leaf.read_bytes() != leaf:
         raise InterlockError(f"{made.leaf} is there and is not this entry", hint="--out DIR writes elsewhere")

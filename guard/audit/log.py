@@ -7,6 +7,7 @@ from guard.audit import anchoring, entry, prune, pruning, store, verify
 from guard.audit.against import Held
 from guard.audit.anchoring import Anchored, Book, Holding
 from guard.audit.anchors import Anchor, ask
+from guard.audit.anchors.enough import what_helps
 from guard.audit.chain import Restart
 from guard.audit.end import VERIFY, End
 from guard.audit.entry import Entry
@@ -19,6 +20,7 @@ from guard.audit.walk import HINT
 from guard.config.audit import AuditPolicy
 from guard.config.span import Span
 from guard.crypto import random
+from guard.crypto.cosign import WitnessKey
 from guard.crypto.sign import Signer
 from guard.errors import TamperedError, UnanchoredError
 from guard.events import Activity, Ending, Event, PrincipalId, Progress, RunId, silent
@@ -58,6 +60,11 @@ class Ledger:
     def anchors(self) -> tuple[Anchor, ...]:
         """Where checkpoints are anchored."""
         return self._anchors
+
+    @property
+    def witnesses(self) -> tuple[WitnessKey, ...]:
+        """Those anchors' keys that cosign; no other cosignature counts."""
+        return tuple(key for each in self._anchors if (key := each.witness) is not None)
 
     def prepare(self, events: Sequence[Event]) -> tuple[Event, ...]:
         """Return events as `append` takes them: with the pseudonyms of whom they are about. Writes to state.
@@ -148,8 +155,11 @@ class Ledger:
         return anchoring.look(self._state, self._anchors, self._end.pen.renew)
 
     def cosigned(self) -> str:
-        """Return the newest checkpoint with the cosignature of a witness. Raises ConfigError when there is none."""
-        return anchoring.cosigned(self._state)
+        """Return the newest checkpoint with a good cosignature of one of `witnesses`.
+
+        Raises ConfigError when there is none, TamperedError for a wrong one.
+        """
+        return anchoring.cosigned(self._state, self.witnesses)
 
     def pruning(self, keep: Keep = tuple, *, late: Span | None = None) -> Pruning | None:
         """Return what retention removes now; None when nothing is old enough, or, with `late`, older than that besides.
@@ -181,7 +191,7 @@ class Ledger:
         trusted = pen.renew()  # keys and anchors first: what is read after them may have followed, not gone back
         said = [ask(anchor, Book(self._state)) for anchor in self._anchors]
         with self._state.read() as tx:
-            trust = verify.Trust(trusted, said, self._policy, now)
+            trust = verify.Trust(trusted, said, self._policy, now, self.witnesses)
             verdict = verify.inspect(tx, trust, progress, since=since, against=against)
         if verdict.vkey not in {trusted.vkey, pen.renew().vkey}:
             raise TamperedError(f"the ledger says that {verdict.vkey} signs it, guard's keys say otherwise", hint=HINT)
@@ -193,7 +203,7 @@ class Ledger:
         if verdict.unanchored is not None:
             raise UnanchoredError(
                 f"{verdict.size} entries are consistent, but not anchored: {verdict.unanchored}",
-                hint="`guard audit anchor` anchors the newest checkpoint",
+                hint=what_helps(verdict.anchors),
             )
         return verdict
 

@@ -5,13 +5,14 @@ C2SP tlog-proof; docs/FORMATS.md, section 4. A few dozen hashes are read, howeve
 
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from guard.audit import merkle, prune, store
 from guard.audit.checkpoint import parse
 from guard.audit.store import Kind
+from guard.crypto.cosign import WitnessKey
 from guard.crypto.sign import split_note
 from guard.errors import ConfigError, TamperedError
 from guard.state import Tx
@@ -56,13 +57,14 @@ def read(text: str) -> Proof:
     return Proof(int(found[1]), tuple(b64decode(line) for line in found[2].split()), text[found.end() :])
 
 
-def prove(tx: Tx, n: int, *, anchored: bool = False) -> tuple[bytes, Proof]:
+def prove(tx: Tx, n: int, *, anchored: bool = False, witnesses: Sequence[WitnessKey] = ()) -> tuple[bytes, Proof]:
     """Return the bytes of entry `n` and the proof of it against the newest checkpoint, or one that others vouch for.
 
+    `witnesses`: those whose cosignatures count.
     Raises ConfigError when there is no such entry, it was removed under retention, or no anchor has seen it;
     TamperedError when the ledger holds other bytes than those that were signed.
     """
-    size, note = newest(tx, anchored=anchored)
+    size, note = newest(tx, anchored=anchored, witnesses=witnesses)
     if not 0 <= n < size:
         which = "the newest anchored checkpoint" if anchored else "the ledger"
         raise ConfigError(f"{which} has no entry {n}", hint=f"it holds the entries 0 to {size - 1}")
@@ -90,7 +92,7 @@ def root(tx: Tx, size: int) -> bytes:
     return _gathered(tx, lambda get: merkle.fold([get(*place) for place in merkle.cover(size)]))
 
 
-def newest(tx: Tx, *, anchored: bool = False) -> tuple[int, str]:
+def newest(tx: Tx, *, anchored: bool = False, witnesses: Sequence[WitnessKey] = ()) -> tuple[int, str]:
     """Return size and note of the newest checkpoint, or of the newest one that others vouch for: see `vouched`.
 
     Raises TamperedError when there is none, ConfigError when none was anchored.
@@ -100,20 +102,31 @@ def newest(tx: Tx, *, anchored: bool = False) -> tuple[int, str]:
         if found is None:
             raise TamperedError("the ledger has no checkpoint", hint=VERIFY)
         return found
-    note = vouched(tx)
+    note = vouched(tx, witnesses)
     if note is None:
         raise ConfigError("no checkpoint was anchored yet", hint="`guard audit anchor` anchors the newest one")
     return parse(split_note(note)[0]).size, note
 
 
-def vouched(tx: Tx) -> str | None:
-    """Return the newest checkpoint that a witness has cosigned, or else the newest that any anchor took, or None."""
+def vouched(tx: Tx, witnesses: Sequence[WitnessKey] = ()) -> str | None:
+    """Return the newest checkpoint that one of `witnesses` cosigned, or else the newest that any anchor took, or None.
+
+    Raises TamperedError as `cosigned` does.
+    """
     notes = store.notes(tx, Kind.ANCHORED)
-    for note in notes:
-        text, signatures = split_note(note)
-        if any(name != parse(text).origin for name, _, _ in signatures):
-            return note
-    return notes[0] if notes else None
+    return cosigned(notes, witnesses) or (notes[0] if notes else None)
+
+
+def cosigned(notes: Sequence[str], witnesses: Sequence[WitnessKey]) -> str | None:
+    """Return the first of these notes with a good cosignature of one of `witnesses`; None when none has one.
+
+    Lines of other keys say nothing: whoever writes to state can put them there. Raises TamperedError for a wrong line
+    under a witness's key.
+    """
+    try:
+        return next((note for note in notes for each in witnesses if each.time_on(note) is not None), None)
+    except TamperedError as error:
+        raise TamperedError(f"a checkpoint that the ledger keeps: {error}", hint=VERIFY) from None
 
 
 def minimum(tx: Tx) -> int:

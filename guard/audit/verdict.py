@@ -8,6 +8,7 @@ from guard.audit.anchors import Said
 from guard.audit.anchors.enough import Seen
 from guard.audit.chain import Restart
 from guard.config.audit import AuditPolicy
+from guard.crypto.cosign import WitnessKey
 from guard.crypto.sign import Verifier
 
 
@@ -21,6 +22,8 @@ class Trust:
     """What they said before the ledger was read."""
     policy: AuditPolicy
     now: datetime
+    witnesses: Sequence[WitnessKey] = ()
+    """Whose cosignatures on kept checkpoints have to be good."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from datetime import datetime
 from guard.audit import entry, prune, store
 from guard.audit.against import Held
 from guard.audit.anchors import Said
-from guard.audit.anchors.enough import Seen, unanchored
+from guard.audit.anchors.enough import REMOVED, Seen, unanchored
 from guard.audit.chain import RESTART, Chain
 from guard.audit.past import Past
 from guard.audit.payloads import Check
@@ -23,6 +23,7 @@ from guard.audit.store import Kind, Query, UnreadableError
 from guard.audit.verdict import Rekeyed, Trust, Verdict
 from guard.audit.walk import HINT, Walk, Way, between, tampered, walk
 from guard.clock import parse
+from guard.crypto.cosign import WitnessKey
 from guard.crypto.sign import Verifier
 from guard.errors import TamperedError
 from guard.events import Progress, silent
@@ -30,8 +31,6 @@ from guard.state import Tx
 
 _ALONG = frozenset({Kind.HOURLY, Kind.ANCHORED})
 """Checkpoints that go along with the entries that retention removes."""
-
-_REMOVED = "all it holds ends among entries that retention removed, so it cannot be compared"
 
 
 def inspect(
@@ -50,6 +49,7 @@ def inspect(
     try:
         chain = chain_of(tx, trust.verifier)
         kept = _kept(tx, chain.keys, _begin(tx, since))
+        _compare_cosigned(tx, trust.witnesses, _begin(tx, since))
         told = [(said, said.opened(chain.keys.open)) for said in trust.anchors]
         held = [(each, each.opened(chain.keys)) for each in against]
         way = _way(tx, kept, [each for _, notes in told for each in notes] + [each for _, each in held], since)
@@ -93,8 +93,14 @@ def _way(tx: Tx, kept: Sequence[tuple[str, Signed]], others: Sequence[Signed], s
 
 def chain_of(tx: Tx, trusted: Verifier) -> Chain:
     """Return the logs and keys of the ledger that has the key `trusted`. Raises TamperedError for a broken chain."""
-    behind = [size for size, kind, _ in store.checkpoints(tx) if kind == Kind.REKEYED]
+    behind = [_number(size) for size, kind, _ in store.checkpoints(tx) if kind == Kind.REKEYED]
     return Chain.read(Keys.read(trusted, _entries(tx, REKEY), behind), _entries(tx, RESTART))
+
+
+def _number(size: object) -> int:
+    if not isinstance(size, int):
+        raise tampered("a kept checkpoint of the ledger has no number as its size")
+    return size
 
 
 def _entries(tx: Tx, what: str) -> list[entry.Entry]:
@@ -128,6 +134,16 @@ def _signed(size: object, note: object, keys: Keys) -> Signed:
     if found.size != size:
         raise tampered(f"ledger entry {_before(size)}: the checkpoint behind it says it is behind {found.size - 1}")
     return found
+
+
+def _compare_cosigned(tx: Tx, witnesses: Sequence[WitnessKey], begin: int) -> None:
+    """Check the lines of `witnesses` on what anchors took; lines of other keys vouch for nothing."""
+    for size, kind, note in store.checkpoints(tx) if witnesses else ():
+        try:
+            for each in witnesses if kind == Kind.ANCHORED and _is_behind(size, begin - 1) else ():
+                each.time_on(note)
+        except TamperedError as error:
+            raise tampered(f"ledger entry {_before(size)}: the checkpoint behind it was changed: {error}") from None
 
 
 def _before(size: object) -> object:
@@ -173,7 +189,7 @@ def _vouched(past: Past, chain: Chain, size: int, said: Said, notes: Sequence[Si
     sizes = [chain.vouched(who, signed, size, past.root) for signed in notes]
     known = [each for each in sizes if each is not None]
     if sizes and not known:
-        return Seen(said.name, None, f"{who}: {_REMOVED}", said.weak)
+        return Seen(said.name, None, f"{who}: {REMOVED}", said.weak)
     largest = max(known, default=0) or None
     return Seen(said.name, largest, said.problem, said.weak, None if largest is None else past.time(largest))
 
@@ -181,7 +197,7 @@ def _vouched(past: Past, chain: Chain, size: int, said: Said, notes: Sequence[Si
 def _agreed(past: Past, chain: Chain, size: int, held: Held, signed: Signed) -> Seen:
     found = chain.vouched(held.name, signed, size, past.root)
     if found is None:
-        return Seen(held.name, None, f"{held.name}: {_REMOVED}")
+        return Seen(held.name, None, f"{held.name}: {REMOVED}")
     if found:
         held.compare_entry(signed, past.leaf)
     return Seen(held.name, found or None, at=past.time(found) if found else None)

@@ -5,6 +5,7 @@ the memory does not grow with the ledger.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -112,8 +113,8 @@ class _Known:
     """What was computed of one chunk. `end`: the number behind its last entry."""
 
     end: int
-    hashes: Callable[[int, int], bytes | None]
-    """By level and position."""
+    hash: Callable[[int, int], bytes]
+    """By level and position; raises KeyError where blocks were removed that it takes."""
     time: Callable[[int], str | None]
     """Of an entry, by its number."""
 
@@ -156,7 +157,7 @@ def _blocks(tx: Tx, way: Way, found: Walk, begin: int) -> _Known:
         _compare_nodes(tx, level, begin >> level, above)
         known |= {(level, at): digest for at, digest in enumerate(above, begin >> level)}
     times = {row.n: row.at for row in rows}
-    return _Known(end, lambda *place: known.get(place), times.get)
+    return _Known(end, lambda *place: known[place], times.get)
 
 
 def _section(tx: Tx, way: Way, found: Walk, rows: Sequence[Any], first: int) -> dict[tuple[int, int], bytes]:
@@ -174,15 +175,13 @@ def _take(found: Walk, known: _Known, begin: int) -> None:
     """Note the roots and times that are wanted within a chunk, and let the tree grow over it."""
     while found.wanted and found.wanted[-1] <= known.end:
         size = found.wanted.pop()
-        pieces = [known.hashes(level, (begin >> level) + at) for level, at in merkle.cover(size - begin)]
-        if None not in pieces:
-            found.roots[size] = merkle.fold([*found.tree.edge, *(each for each in pieces if each)])
+        with suppress(KeyError):
+            pieces = [known.hash(level, (begin >> level) + at) for level, at in merkle.cover(size - begin)]
+            found.roots[size] = merkle.fold(found.tree.edge + pieces)
         if size > begin and (time := known.time(size - 1)) is not None:
             found.times[size] = time
     for level, at in merkle.cover(known.end - begin):
-        digest = known.hashes(level, (begin >> level) + at)
-        if digest is not None:
-            found.tree.push(digest, level)
+        found.tree.push(known.hash(level, (begin >> level) + at), level)
 
 
 def _rows(tx: Tx, first: int, size: int, until: int | None = None) -> Sequence[Any]:

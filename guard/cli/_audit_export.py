@@ -131,7 +131,7 @@ def prove(door: Door, /, numbers: tuple[int, ...], run: str | None, anchored: bo
         raise click.UsageError("name the number of an entry, or --run; guard audit list shows both")
     folder, vkey = out or Path(), door.app.ledger.vkey
     with door.app.state.read() as tx:
-        done = hand_out(tx, folder, Wanted(numbers, run, anchored), vkey if out else None)
+        done = hand_out(tx, folder, Wanted(numbers, run, anchored, door.app.ledger.witnesses), vkey if out else None)
     if door.as_json:
         show_json(done)
         return Exit.DONE

@@ -58,6 +58,7 @@ def verify(door: Door, /, since: datetime | int | None, against: tuple[Path, ...
     Example: guard audit verify --since 2026-11-01 --against /media/usb/guard.checkpoint
     """
     from guard.audit.against import Held  # noqa: PLC0415  # keeps --help light
+    from guard.audit.anchors.enough import what_helps  # noqa: PLC0415
 
     held = [Held.read(str(path), _content(path)) for path in against]
     with drawn_progress() as progress:
@@ -71,9 +72,7 @@ def verify(door: Door, /, since: datetime | int | None, against: tuple[Path, ...
         if each.problem is not None:
             raise UnanchoredError(each.problem, hint="a later checkpoint, or one of an export, can be compared")
     if verdict.unanchored is not None:
-        raise UnanchoredError(
-            f"consistent, but not anchored: {verdict.unanchored}", hint="`guard audit anchor` anchors it now"
-        )
+        raise UnanchoredError(f"consistent, but not anchored: {verdict.unanchored}", hint=what_helps(verdict.anchors))
     return Exit.DONE
 
 
@@ -104,7 +103,8 @@ def _vouching(verdict: Verdict) -> Iterator[str]:
     for anchor in verdict.anchors:
         held = "nothing yet" if anchor.size is None else f"the first {entries(anchor.size)}"
         weak = "; weak: on the ledger's own disk" if anchor.weak else ""
-        yield f"anchor {anchor.name}: {anchor.problem or held}{weak}"
+        said = f"anchor {anchor.name}: {held}" if anchor.problem is None else anchor.problem  # which names it
+        yield f"{said}{weak}"
     for each in verdict.against:
         if each.problem is None:
             what = f"holds for the first {entries(each.size)}" if each.size else "is about entries that a restore lost"

@@ -133,7 +133,7 @@ def _public(name: str, key_id: str, raw: bytes) -> Ed25519PublicKey:
 def _signature(line: str) -> tuple[str, bytes, bytes]:
     dash, name, body = line.split(" ")
     raw = a2b_base64(body, strict_mode=True)
-    if dash != _DASH or len(raw) < 5:
+    if dash != _DASH or len(raw) < 5 or b64encode(raw).decode() != body:  # unused bits of its last character are zero
         raise ValueError
     return _name(name), raw[:4], raw[4:]
 

@@ -1,7 +1,7 @@
 """How the values of a column spread under a normaliser, counted while the shop writes: without a long transaction.
 
-Batches are read one after the other, so a value that goes from a row behind to a row ahead meanwhile is met twice. Where
-the column is unique, what seems to fall together is therefore looked at again, all of it in one moment.
+Batches are read one after the other, so a value that goes from a row behind to a row ahead meanwhile is met twice.
+Where the column is unique, what seems to fall together is therefore looked at again, all of it in one moment.
 """
 
 from __future__ import annotations

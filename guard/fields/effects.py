@@ -173,8 +173,8 @@ def _rest(facts: Facts) -> Iterator[str]:
             yield f"the trigger {trigger.name} runs for each row that is sealed, and can copy the old one"
     if facts.locks_gaps:
         yield (
-            "the server's binlog_format = STATEMENT lets guard write at REPEATABLE READ only: the shop may wait for rows "
-            "beside those being sealed; MIXED or ROW lets it lock its own rows alone"
+            "the server's binlog_format = STATEMENT lets guard write at REPEATABLE READ only: the shop may wait for "
+            "rows beside those being sealed; MIXED or ROW lets guard lock its own rows alone"
         )
     if facts.shop.default not in _EMPTY:
         yield "it has a default in plain text, which a finished column refuses"

@@ -86,8 +86,16 @@ def parsed(table: Table, name: str, text: str) -> KeyPart:
     raise ConfigError(f"what was given is no {column.type}, which {table.name}.{name} holds")
 
 
+def _whole(text: str) -> int:
+    """Return a whole number of 64 bits: a larger one no column of a database can hold."""
+    number = int(text)
+    if not -(1 << 63) <= number < 1 << 63:
+        raise ValueError("more than 64 bits")
+    return number
+
+
 _SORTS: Mapping[Sort, Callable[[str], KeyPart]] = {
-    Sort.INTEGER: int,
+    Sort.INTEGER: _whole,
     Sort.TEXT: str,
     Sort.NUMBER: Decimal,
     Sort.BINARY: bytes.fromhex,

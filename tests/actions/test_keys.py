@@ -284,7 +284,11 @@ def test_a_column_that_is_plain_gets_a_new_version_alone(desk: Desk) -> None:
         ("Customer", 2, "its columns to be sealed: Customer.Email, Customer.Phone"),
         ("column/99", 2, "there is no key for column/99\n  did you mean column/2?"),
         ("totpp", 2, "did you mean totp?"),
-        ("nonsense", 2, "keys that are rotated: Customer.Email, Customer.Phone, column/1, column/2, ledger, repository, totp"),
+        (
+            "nonsense",
+            2,
+            "keys that are rotated: Customer.Email, Customer.Phone, column/1, column/2, ledger, repository, totp",
+        ),
         ("digest", 14, "its digests stand in the ledger"),
         ("kek", 14, "guard keys rewrap"),
     ],

@@ -3,7 +3,9 @@
 import os
 import shutil
 import signal
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from guard import faults
 from guard.audit import Query
 from guard.audit.rekey import REKEY
 from guard.crypto.sign import Verifier
+from guard.errors import InterlockError, TamperedError
 from guard.events import GUARD, Ending, Event
 from tests.actions.test_keys import Desk, desk, shares
 
@@ -184,3 +187,34 @@ def test_without_a_store_the_old_key_goes_on(desk: Desk) -> None:
     assert [entry.counts for entry in app.ledger.list(Query(what=REKEY))] == [{"version": 2}]
     app.close()
     desk.clock.step(timedelta(minutes=1))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DELETE FROM key WHERE purpose = 'ledger'",
+        "UPDATE key SET wrapped = zeroblob(length(wrapped)) WHERE purpose = 'ledger'",
+        "UPDATE key SET state = 'retired' WHERE purpose = 'ledger'",
+    ],
+)
+def test_without_its_key_the_ledger_is_never_called_fine(desk: Desk, change: str) -> None:
+    with closing(sqlite3.connect(desk.home / "var/state.db")) as state:
+        state.execute(change)
+        state.commit()
+    app = desk.app()
+    try:
+        with pytest.raises((TamperedError, InterlockError)):
+            app.ledger.verify()
+    finally:
+        app.close()
+
+
+def test_the_old_key_in_force_again_by_force_is_found_by_the_anchor(desk: Desk) -> None:
+    """Who puts state's keys back too, in the running ledger or with an old one, meets the entry or the anchor."""
+    desk.guard(ROTATE)
+    desk.guard("audit anchor")
+    with closing(sqlite3.connect(desk.home / "var/state.db")) as state:
+        state.execute("UPDATE key SET state = 'waiting' WHERE purpose = 'ledger' AND version = 2")
+        state.commit()
+    desk.guard("audit verify", expect=11)
+    assert "guard's keys say otherwise" in desk.err

@@ -16,6 +16,7 @@ from guard.audit.prune import Prune
 from guard.audit.rekey import Rekey, Seeds
 from guard.audit.store import ENTRY, NODE
 from guard.clock import SteppedClock
+from guard.crypto.cosign import WitnessKey
 from guard.crypto.sign import Signer
 from guard.events import GUARD, RunId
 from guard.state import State, Tx
@@ -33,6 +34,7 @@ class Shop:
     clock: SteppedClock = field(default_factory=lambda: SteppedClock(START))
     seeds: list[bytes] = field(default_factory=lambda: [bytes([1]) * 32])
     number: int = 0
+    witnesses: tuple[WitnessKey, ...] = ()
 
     def __post_init__(self) -> None:
         self.anchor = FolderAnchor("here", self.folder / "anchor")
@@ -87,7 +89,7 @@ class Shop:
     def export(self, folder: Path) -> Exported:
         """Export the ledger."""
         with self.state.read() as tx:
-            return export(tx, folder, self.ledger.vkey)
+            return export(tx, folder, self.ledger.vkey, witnesses=self.witnesses)
 
 
 def remove(tx: Tx, minimum: int, kept: frozenset[int]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from guard.audit import FolderAnchor, Ledger, Seen, open_signed
+from guard.cli._audit_verify import _vouching
 from guard.crypto.sign import Verifier
 from guard.errors import TamperedError, UnanchoredError, UnavailableError
 from guard.events import Event
@@ -89,8 +90,13 @@ def test_an_anchor_that_is_away_is_named_and_the_others_are_served(house, make_e
     assert done.held == ("here",)
     assert len(done.failed) == 1
     assert "anchor away" in done.failed[0]
-    with pytest.raises(UnanchoredError, match="could not look at anchor away"):
+    with pytest.raises(UnanchoredError, match="could not look at anchor away") as error:
         ledger.verify()
+    assert error.value.hint is not None
+    assert "bring it back" in error.value.hint
+    said = [*_vouching(ledger.inspect())]
+    assert said[0] == f"anchor away at {tmp_path / 'away'}: No such file or directory"
+    assert said[1] == "anchor here: the first 1 entry"
 
 
 def test_no_anchor_at_all_is_an_error_to_anchor_with(house, make_event: Make, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -12,10 +13,14 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from guard.audit import Ledger, proof
 from guard.audit.store import Kind, put_kept
-from guard.crypto.cosign import Cosigner
+from guard.clock import SystemClock
+from guard.crypto.cosign import Cosigner, WitnessKey
 from guard.crypto.sign import split_note
 from tests.audit.auditor import VERIFY, Shop, check, flip
 from tests.audit.outside import Authority, GuardWitness, witness_anchor
@@ -27,7 +32,7 @@ WITNESS = Cosigner(b"w" * 32, "witness.example/w1")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shop, Path]]:
     """A ledger of 600 entries, its key changed at 300, cosigned at 400, and the export of it."""
     folder = tmp_path_factory.mktemp("told")
-    shop = Shop(folder / "shop")
+    shop = Shop(folder / "shop", witnesses=(WitnessKey.from_vkey(WITNESS.vkey),))
     shop.add(300)
     shop.rekey()
     shop.add(99)
@@ -64,7 +69,8 @@ def test_it_stands_alone() -> None:
     imported = {name.name for each in ast.walk(tree) if isinstance(each, ast.Import) for name in each.names}
     imported |= {each.module or "" for each in ast.walk(tree) if isinstance(each, ast.ImportFrom)}
     assert imported == {
-        *("__future__", "argparse", "base64", "hashlib", "json", "re", "subprocess", "sys", "tempfile", "time"),
+        *("__future__", "argparse", "base64", "calendar", "hashlib", "json", "re", "subprocess", "sys"),
+        *("tempfile", "time"),
         *("pathlib", "typing"),
     }
 
@@ -237,7 +243,7 @@ def test_what_guards_own_witness_cosigned_is_in_the_export(tmp_path: Path) -> No
         ledger.anchor()
         shop.add(12)
         ledger.anchor()
-        vkey = witness.vkey
+        vkey, shop.witnesses = witness.vkey, ledger.witnesses
     shop.add(5)
     shop.export(tmp_path / "out")
     code, said, _ = check(tmp_path / "out", "--vkey", shop.vkey(0), "--witness", vkey)
@@ -255,7 +261,7 @@ def test_a_time_stamp_has_to_be_of_a_checkpoint_here(told: tuple[Shop, Path], tm
         older = ("--vkey", shop.vkey(0), "--older", str(kept), "--token", str(token))
         code, said, _ = check(out, *older, "--ca", str(authority.ca))
         size = 400 if data == kept else 600
-        assert (code, f"a time stamp of the checkpoint of {size} entries" in said) == (0, True)
+        assert (code, f"a time stamp of the checkpoint of {size} entries, of 20" in said) == (0, True)
         code, _, wrong = check(out, *older, "--ca", str(other.ca))
         assert (code, wrong) == (11, f"WRONG: {token}: no time stamp of a checkpoint here by this authority\n")
     stamped(authority, out / "README", token)
@@ -271,6 +277,38 @@ def test_a_time_stamp_has_to_be_of_a_checkpoint_here(told: tuple[Shop, Path], tm
     stamped(authority, out / "checkpoint", token)
     words = ("--vkey", shop.vkey(1), "--token", str(token), "--ca", str(authority.ca))
     assert check(proofs, *words)[0] == 0
+
+
+def test_a_token_outlives_the_certificate_it_was_made_with(told: tuple[Shop, Path], tmp_path: Path) -> None:
+    shop, out = told
+    authority, token = Authority(tmp_path / "authority"), tmp_path / "token.tsr"
+    for seconds in (2, 8, 32):  # the token's time has to be before the end, however slow this machine is
+        end = expiring(authority, seconds)
+        stamped(authority, out / "checkpoint", token)
+        if SystemClock().now().timestamp() < end:
+            break
+    while SystemClock().now().timestamp() <= end + 1:
+        time.sleep(0.2)
+    now = f"openssl ts -verify -in {token} -data {out / 'checkpoint'} -CAfile {authority.ca}".split()
+    assert b"certificate has expired" in subprocess.run(now, capture_output=True, check=False).stderr
+    words = ("--vkey", shop.vkey(0), "--token", str(token), "--ca", str(authority.ca))
+    assert check(out, *words)[0] == 0
+    stamped(authority, out / "checkpoint", token)  # by the same key, later than its certificate says
+    assert check(out, *words)[0] == 11
+
+
+def expiring(authority: Authority, seconds: int) -> int:
+    """Give the authority a certificate that ends in so many seconds; return when."""
+    ca = x509.load_pem_x509_certificate(authority.ca.read_bytes())
+    old = x509.load_pem_x509_certificate((authority.folder / "tsa.pem").read_bytes())
+    key = load_pem_private_key((authority.folder / "ca.key").read_bytes(), None)
+    end = int(SystemClock().now().timestamp()) + seconds
+    made = x509.CertificateBuilder(
+        ca.subject, old.subject, old.public_key(), x509.random_serial_number(),
+        old.not_valid_before_utc, datetime.fromtimestamp(end, UTC), [*old.extensions],
+    )  # fmt: skip
+    (authority.folder / "tsa.pem").write_bytes(made.sign(key, SHA256()).public_bytes(Encoding.PEM))
+    return end
 
 
 def stamped(authority: Authority, data: Path, token: Path, *, bare: bool = False) -> None:

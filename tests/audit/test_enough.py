@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guard.audit import FolderAnchor, Ledger, Seen
-from guard.audit.anchors.enough import counting, lack, late, unanchored, vouching
+from guard.audit.anchors.enough import REMOVED, counting, lack, late, unanchored, vouching, what_helps
 from guard.config.audit import AuditPolicy
 from guard.errors import UnanchoredError
 from guard.events import Event
@@ -51,6 +51,16 @@ def test_what_is_enough_and_why_not(found: list[Seen], policy: AuditPolicy, said
     why = unanchored(found, policy, NOW)
     assert (why is None) == (said is None)
     assert said is None or re.search(said, why or "")
+
+
+def test_what_helps_fits_what_is_wrong() -> None:
+    assert what_helps([]) == "runbooks/anchors.md sets one up"
+    assert "guard audit anchor" in what_helps([seen(age=27), Seen("two", None)])
+    assert "guard audit anchor" in what_helps([Seen("one", None, f"anchor one: {REMOVED}")])
+    gone = Seen("two", None, "anchor two at /mnt: No such file")
+    away = what_helps([Seen("one", None, f"anchor one: {REMOVED}"), gone])
+    assert "guard audit anchor" not in away
+    assert "bring it back" in away
 
 
 def test_a_weak_one_does_not_stand_in_for_a_strong_one_that_is_late() -> None:

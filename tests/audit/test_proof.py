@@ -14,6 +14,7 @@ from guard.audit.checkpoint import parse
 from guard.audit.prune import Prune
 from guard.audit.store import ENTRY, NODE
 from guard.clock import SteppedClock
+from guard.crypto.cosign import Cosigner, WitnessKey
 from guard.crypto.sign import Verifier, split_note
 from guard.errors import ConfigError, TamperedError
 from guard.events import GUARD, Event, RunId
@@ -90,16 +91,35 @@ def test_a_proof_against_what_others_vouch_for_carries_their_note(long: House) -
     assert error.value.hint == "it holds the entries 0 to 649"
 
 
-def test_a_cosigned_checkpoint_is_preferred_to_a_newer_one_that_is_not(sixty: House) -> None:
+def test_a_checkpoint_cosigned_by_a_known_witness_is_preferred_to_a_newer_one_that_is_not(sixty: House) -> None:
+    cosigner, stranger = Cosigner(b"w" * 32, "witness.example/w1"), Cosigner(b"s" * 32, "fake.example/w")
+    keys = [WitnessKey.from_vkey(cosigner.vkey)]
     with sixty.state.read() as tx:
         (note,) = store.notes(tx, store.Kind.ANCHORED)
-    cosigned = f"{note}\u2014 witness.example/w1 AAAAAAAAAAAA\n"
+    text = split_note(note)[0]
     sixty.ledger.anchor()
+    fake = f"{note}\u2014 fake.example/w AAAAAAAAAAAA\n"
+    for foreign in (fake, note + stranger.cosign(text, START)):
+        sixty.state.write(lambda tx, kept=foreign: store.put_kept(tx, 40, store.Kind.ANCHORED, kept))
+        with sixty.state.read() as tx:
+            assert parse(split_note(proof.vouched(tx, keys) or "")[0]).size == 60
+            assert proof.cosigned(store.notes(tx, store.Kind.ANCHORED), keys) is None
+    good = note + cosigner.cosign(text, START)
+    sixty.state.write(lambda tx: store.put_kept(tx, 40, store.Kind.ANCHORED, good))
     with sixty.state.read() as tx:
-        assert parse(split_note(proof.vouched(tx) or "")[0]).size == 60
-    sixty.state.write(lambda tx: store.put_kept(tx, 40, store.Kind.ANCHORED, cosigned))
+        assert proof.vouched(tx, keys) == good
+        assert proof.prove(tx, 7, anchored=True, witnesses=keys)[1].note == good
+        assert parse(split_note(proof.vouched(tx) or "")[0]).size == 60  # a witness that guard.toml no longer names
+
+
+def test_a_wrong_line_under_a_witness_key_is_no_cosignature(sixty: House) -> None:
+    cosigner = Cosigner(b"w" * 32, "witness.example/w1")
     with sixty.state.read() as tx:
-        assert proof.vouched(tx) == cosigned
+        (note,) = store.notes(tx, store.Kind.ANCHORED)
+    line = cosigner.cosign(split_note(note)[0].replace("\n40\n", "\n41\n"), START)
+    sixty.state.write(lambda tx: store.put_kept(tx, 40, store.Kind.ANCHORED, note + line))
+    with sixty.state.read() as tx, pytest.raises(TamperedError, match=r"cosignature of witness\.example/w1"):
+        proof.vouched(tx, [WitnessKey.from_vkey(cosigner.vkey)])
 
 
 @pytest.mark.parametrize("n", [-1, 60, 10**9])

@@ -490,3 +490,59 @@ def test_the_record_of_a_removal_is_proved_where_it_is_not_read_again(aged) -> N
         tx.execute(update(ENTRY).where(ENTRY.c.n == said.n).values(leaf=raw, hash=merkle.leaf_hash(raw)))
         with pytest.raises(TamperedError, match=f"ledger entry {said.n} is not the one that was signed"):
             look(aged, tx, since=10**6)
+
+
+def test_what_stays_is_told_in_as_many_removals_as_its_list_takes(aged, monkeypatch: pytest.MonkeyPatch) -> None:
+    from guard.audit import pruning
+
+    monkeypatch.setattr(pruning, "_LONGEST", 1)
+    first = prune(aged)
+    assert (first.minimum, first.kept) == (512, {1})
+    aged.ledger.anchor()
+    second = prune(aged)
+    assert (second.minimum, second.kept) == (1024, {3})
+    assert aged.ledger.pruning() is None
+    assert sorted({n // BLOCK for n in at_hand(aged) if n < MINIMUM}) == [1, 3]
+    aged.ledger.anchor()
+    aged.ledger.verify()
+
+
+def test_a_record_that_cannot_be_read_is_found(aged) -> None:
+    prune(aged)
+    with changed(aged) as tx:
+        tx.execute(update(ENTRY).where(ENTRY.c.what == PRUNE).values(leaf=b"{}"))
+        with pytest.raises(TamperedError, match="ledger entry 1825: not an entry"):
+            look(aged, tx)
+
+
+def test_what_ends_among_removed_entries_is_no_better_where_they_are_not_read(aged) -> None:
+    with aged.state.read() as tx:
+        notes = dict(tx.execute(select(CHECKPOINT.c.size, CHECKPOINT.c.note)).fetchall())
+    held = Held.read("old", notes[min(size for size in notes if 512 < size < 768)].encode())
+    prune(aged)
+    aged.add(*[told(10_000 + each) for each in range(3000)])
+    verdict = aged.ledger.inspect(since=10**6, against=[held])
+    assert verdict.begin == 4096
+    assert "cannot be compared" in verdict.against[0].problem
+
+
+def test_a_proof_of_a_removed_entry_is_taken_by_its_checkpoint_alone(aged) -> None:
+    with aged.state.read() as tx:
+        _, shown = proof.prove(tx, 600)
+    prune(aged)
+    assert aged.ledger.inspect(against=[Held.read("600", shown.text.encode())]).against[0].problem is None
+    other = shown.text.replace("index 600\n", "index 300\n")
+    with pytest.raises(TamperedError, match="ledger entry 300 is not the one"):
+        aged.ledger.inspect(against=[Held.read("300", other.encode())])
+
+
+def test_a_plan_that_another_run_has_carried_out_is_not_carried_out_again(aged) -> None:
+    from guard.errors import BusyError
+
+    plan = aged.ledger.pruning()
+    prune(aged)
+    aged.ledger.anchor()
+    with pytest.raises(BusyError, match="another run"):
+        aged.ledger.prune(plan, (GUARD, RUN))
+    assert len(aged.ledger.list(Query(what=PRUNE))) == 1
+    aged.ledger.verify()

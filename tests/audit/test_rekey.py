@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import delete, select, update
+from sqlalchemy.exc import IntegrityError
 
 from guard.audit import Ledger, Query, verify
 from guard.audit.checkpoint import Checkpoint
@@ -275,6 +276,19 @@ def test_a_change_whose_checkpoint_is_gone_is_found(told) -> None:
         tx.execute(delete(CHECKPOINT).where(CHECKPOINT.c.kind == "rekeyed", CHECKPOINT.c.size == 12))
     with pytest.raises(TamperedError, match=r"has 2 entries audit\.rekey, and keeps 1 checkpoints"):
         told.inspect()
+
+
+@pytest.mark.parametrize("size", ["'x'", "x'00'", "12.5", "NULL"])
+def test_a_checkpoint_whose_size_is_no_number_is_found(told, size: str) -> None:
+    with told.state.database.writer.connect() as tx, tx.begin() as transaction:
+        try:
+            tx.exec_driver_sql(f"UPDATE ledger_checkpoint SET size = {size} WHERE kind = 'rekeyed' AND size = 12")
+        except IntegrityError:
+            return  # the table itself refuses it
+        trust = Trust(Verifier.from_vkey(told.ledger.vkey), [], AuditPolicy(), told.clock.now())
+        with pytest.raises(TamperedError):
+            verify.inspect(tx, trust)
+        transaction.rollback()
 
 
 def test_a_checkpoint_moved_to_where_no_change_is_is_found(told) -> None:

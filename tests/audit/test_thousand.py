@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from guard.audit import FolderAnchor, Ledger, verify
 from guard.audit.anchors import Said
@@ -163,6 +163,18 @@ def test_a_change_of_some_bytes_of_every_kept_note_is_found(told: Thousand) -> N
         for size, kind, note in _kept(told):
             assert found(told, tx, attacks.of_note(size, kind, note, every=131)) >= 4
         told.look(tx, told.trust())
+
+
+def test_a_signature_written_in_other_letters_is_found(told: Thousand) -> None:
+    """The last letter of its base64 has two bits that say nothing: other ones there are another note."""
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    with changed(told) as tx:
+        for size, kind, note in _kept(told):
+            last = note.rindex("=") - 1
+            same = letters[letters.index(note[last]) | 1]
+            here = attacks.on(CHECKPOINT, size=size, kind=kind)
+            change = update(CHECKPOINT).where(here).values(note=note[:last] + same + note[last + 1 :])
+            assert found(told, tx, [(f"{kind} {size}", lambda tx, change=change: tx.execute(change))]) == 1
 
 
 @pytest.mark.soak

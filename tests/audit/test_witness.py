@@ -21,6 +21,7 @@ from guard.audit import Ledger, heartbeat, merkle
 from guard.audit.anchoring import Book
 from guard.audit.anchors.web import Answer, Web
 from guard.audit.checkpoint import Checkpoint
+from guard.audit.store import Kind, put_kept
 from guard.audit.witness import Witness, opened
 from guard.audit.witness_server import AT_ONCE, MOST
 from guard.clock import SystemClock
@@ -580,6 +581,36 @@ def test_a_kept_cosignature_that_was_changed_is_found(shown, house, tmp_path: Pa
                 continue
             with pytest.raises(TamperedError, match=r"cosignature of witness\.example/one on this note is wrong"):
                 ledger.inspect()
+
+
+def test_a_line_of_a_key_that_is_none_of_ours_vouches_for_nothing(shown, house, tmp_path: Path) -> None:
+    with GuardWitness(tmp_path / "w").on([house.ledger.vkey]) as witness:
+        house.ledger.anchor()
+        (kept,) = house.ledger.book.kept()
+        fake = f"{kept}\u2014 fake.example/w AAAAAAAAAAAA\n"
+        house.state.write(lambda tx: put_kept(tx, 3, Kind.ANCHORED, fake))
+        ledger = shown(witness.url, witness.vkey)
+        with pytest.raises(ConfigError, match="no witness has cosigned a checkpoint yet"):
+            ledger.cosigned()
+        assert ledger.inspect().anchored == 0
+
+
+def test_a_wrong_cosignature_on_an_older_note_than_the_newest_is_found(
+    shown, house, make_event: Callable, tmp_path: Path
+) -> None:
+    with GuardWitness(tmp_path / "w").on([house.ledger.vkey]) as witness:
+        ledger = shown(witness.url, witness.vkey)
+        ledger.anchor()
+        (old,) = ledger.book.kept()
+        house.add(make_event(4))
+        ledger.anchor()
+        new, _ = ledger.book.kept()
+        assert ledger.inspect().anchored == 4
+        moved = old.rpartition("\u2014")[0] + new[new.rindex("\u2014") :]
+        house.state.write(lambda tx: put_kept(tx, 3, Kind.ANCHORED, moved))
+        with pytest.raises(TamperedError, match=r"ledger entry 2: .* cosignature of witness\.example/one .* is wrong"):
+            ledger.inspect()
+        assert ledger.inspect(since=4).anchored == 4
 
 
 def test_a_witness_that_has_forgotten_goes_on_and_is_told_of(shown, house, make_event: Callable, tmp_path) -> None:

@@ -405,6 +405,13 @@ def test_what_counts_columns_is_told_where_a_token_column_is_added(lite: Look, m
     assert not has(stops, "INSERT without"), "the token column is invisible there"
 
 
+def test_a_binlog_of_statements_is_told(mariadb: Look) -> None:
+    facts = mariadb("CREATE TABLE t (id INT PRIMARY KEY, v TEXT)")
+    assert not has(plan_column(facts).notes, "binlog_format")
+    notes = plan_column(replace(facts, locks_gaps=True)).notes
+    assert has(notes, "binlog_format = STATEMENT lets guard write at REPEATABLE READ only")
+
+
 def test_what_cannot_be_looked_at_is_in_the_plan(mariadb: Look) -> None:
     facts = mariadb("CREATE TABLE t (id INT PRIMARY KEY, v TEXT)")
     hidden = "3 functions and procedures, and those it is not told of (GRANT SELECT ON mysql.proc)"

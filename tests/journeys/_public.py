@@ -75,16 +75,15 @@ class Watch:
     values: set[tuple[str, str]] = field(default_factory=set)
     told: dict[str, bytes] = field(default_factory=dict)
     """What commands printed that is for everybody's eyes, by command."""
-    _marks: dict[bytes, tuple[str, str]] = field(default_factory=dict)
     _seen: dict[str, object] = field(default_factory=dict)
 
     def add(self, found: Iterable[tuple[str, str]]) -> None:
         """Take in values: "Table.Column" and text."""
-        for column, value in set(found) - self.values:
-            self.values.add((column, value))
-            for name, raw in forms(column, value).items():
-                for algorithm, digest in DIGESTS.items():
-                    self._marks.setdefault(digest(raw)[:MARK], (column, f"{algorithm} of {name}"))
+        self.values.update(found)
+
+    def copy(self) -> "Watch":
+        """Return one that goes on by itself."""
+        return Watch(set(self.values), dict(self.told), dict(self._seen))
 
     def look(self, home: Path) -> None:
         """Take in all that the shop of a guard folder holds in clear now; nothing where it does not answer."""
@@ -107,13 +106,23 @@ class Watch:
         if columns is None:
             return self
         mine = {(column, value) for column, value in self.values if column in columns}
-        return Watch(mine, self.told, {mark: what for mark, what in self._marks.items() if what[0] in columns})
+        return Watch(mine, self.told)
 
     def leaks(self, parts: dict[str, bytes]) -> list[Leak]:
         """Return what of the values is in `parts`."""
+        marks = self._marks() if parts else {}
         return [
-            leak for where, raw in parts.items() for leak in (*self._in_clear(where, raw), *self._digests(where, raw))
+            leak for where, raw in parts.items() for leak in (*self._in_clear(where, raw), *_digests(marks, where, raw))
         ]
+
+    def _marks(self) -> dict[bytes, tuple[str, str]]:
+        """Return the beginning of every digest of every form: made late, of those values alone that are asked about."""
+        found: dict[bytes, tuple[str, str]] = {}
+        for column, value in self.values:
+            for name, raw in forms(column, value).items():
+                for algorithm, digest in DIGESTS.items():
+                    found.setdefault(digest(raw)[:MARK], (column, f"{algorithm} of {name}"))
+        return found
 
     def _in_clear(self, where: str, raw: bytes) -> Iterator[Leak]:
         text = raw.decode("utf-8", "replace")
@@ -125,11 +134,12 @@ class Watch:
                 if form in (folded if name == "text" else text) and (len(form) >= LONG or stands_alone(form, folded)):
                     yield Leak(where, column, name)
 
-    def _digests(self, where: str, raw: bytes) -> Iterator[Leak]:
-        for name, window in windows(raw):
-            if window in self._marks:
-                column, what = self._marks[window]
-                yield Leak(where, column, f"{what}, {name}")
+
+def _digests(marks: dict[bytes, tuple[str, str]], where: str, raw: bytes) -> Iterator[Leak]:
+    for name, window in windows(raw):
+        if window in marks:
+            column, what = marks[window]
+            yield Leak(where, column, f"{what}, {name}")
 
 
 def clear(value: str) -> list[tuple[str, str]]:

@@ -6,7 +6,6 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -154,12 +153,12 @@ def once(
             folder = tmp_path_factory.mktemp("kept") / "desk"
             shutil.copytree(tmp_path, folder, symlinks=True)
             codes = tuple(desk.recovery_codes)
-            kept_desks[name] = Kept(folder, clock.now(), phone.secret, codes, deepcopy(desk.watch))
+            kept_desks[name] = Kept(folder, clock.now(), phone.secret, codes, desk.watch.copy())
             return desk
         shutil.copytree(kept.folder, tmp_path, symlinks=True, dirs_exist_ok=True)
         clock.step(kept.at - clock.now())
         phone.secret = kept.secret
-        watches[home] = deepcopy(kept.watch)
+        watches[home] = kept.watch.copy()
         return Desk(home, clock, phone, capsys, list(kept.codes), watch=watches[home])
 
     return give

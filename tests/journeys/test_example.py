@@ -53,7 +53,7 @@ def clock() -> SteppedClock:
     return SteppedClock(SystemClock().now() - timedelta(hours=1))
 
 
-@pytest.fixture(params=list(DRIVERS))
+@pytest.fixture(params=["sqlite", *(pytest.param(name, marks=pytest.mark.slow) for name in ("postgresql", "mysql"))])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     if request.param == "sqlite":
         (tmp_path / "shop.db").touch()

@@ -64,6 +64,15 @@ def test_a_key_is_typed_as_the_shops_column_is(house: House, desk: Desk) -> None
         desk.tell(SHOP_SERVICE, [line(subject={"kind": "customer", "key": "one"})])
 
 
+@pytest.mark.parametrize("key", [10**26, "9" * 26, -(1 << 63) - 1])
+def test_a_key_no_integer_column_can_hold_is_named_beside_other_problems(desk: Desk, key: int | str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        desk.tell(SHOP_SERVICE, [line(at="now"), line(subject={"kind": "customer", "key": key})])
+    first, second = str(raised.value).splitlines()
+    assert first.startswith("event 1: at: ")
+    assert second.startswith("event 2: subject.key: what was given is no INTEGER")
+
+
 def test_one_wrong_event_keeps_all_out(house: House, desk: Desk) -> None:
     with pytest.raises(ConfigError) as raised:
         desk.tell(SHOP_SERVICE, [line(), line(objects=["customer.emial"]), 5, line(at="now")])

@@ -13,6 +13,7 @@ from typing import Final, Protocol, TypeVar
 
 from guard.audit.checkpoint import FIRST, Checkpoint, log_of
 from guard.audit.walk import tampered
+from guard.crypto.cosign import WitnessKey
 from guard.errors import GuardError, TamperedError, UnavailableError
 
 __all__ = ["FIRST", "NOTHING", "Anchor", "BeyondError", "Known", "Said", "ask"]
@@ -74,6 +75,11 @@ class Anchor(Protocol):
     @property
     def weak(self) -> bool:
         """Whether who can rewrite the ledger can most likely rewrite this too."""
+        ...
+
+    @property
+    def witness(self) -> WitnessKey | None:
+        """What checks its cosignatures; None where it makes none. Asks nobody."""
         ...
 
     def create(self) -> None:

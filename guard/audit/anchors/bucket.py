@@ -58,6 +58,7 @@ class BucketAnchor:
     clock: Clock
 
     weak = False
+    witness = None
 
     @property
     def where(self) -> str:

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from guard.config.audit import AuditPolicy
 from guard.config.span import Span
+
+REMOVED: Final = "all it holds ends among entries that retention removed, so it cannot be compared"
+"""The end of a problem that a newer checkpoint solves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,15 @@ def unanchored(seen: Sequence[Seen], policy: AuditPolicy, now: datetime) -> str 
     if problems := [each.problem for each in seen if each.problem]:
         return "could not look at " + "; ".join(problems)
     return lack(seen, policy, now)
+
+
+def what_helps(seen: Sequence[Seen]) -> str:
+    """Say what helps where the ledger does not count as anchored."""
+    if not seen:
+        return "runbooks/anchors.md sets one up"
+    if any(each.problem and not each.problem.endswith(REMOVED) for each in seen):
+        return "bring it back: its disk, its mount, the network; where it is lost, runbooks/anchors.md"
+    return "`guard audit anchor` anchors the newest checkpoint"
 
 
 def lack(seen: Sequence[Seen], policy: AuditPolicy, now: datetime) -> str | None:

@@ -26,6 +26,8 @@ class FolderAnchor:
     beside: Path | None = None
     """Where the ledger lies, or what belongs to it: a folder on the same file system is weak."""
 
+    witness = None
+
     @property
     def where(self) -> str:
         """The folder."""

@@ -14,6 +14,7 @@ from guard.audit.anchors.folder import FolderAnchor
 from guard.clock import Clock
 from guard.config.secret import Secret
 from guard.config.span import Span
+from guard.crypto.cosign import WitnessKey
 from guard.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def open_anchor(settings: AnchorSettings, around: Around) -> Anchor:
         case "s3":
             return LazyAnchor(settings.name, f"bucket {settings.bucket}", lambda: _bucket(settings, around))
         case "witness":
-            return LazyAnchor(settings.name, settings.url or "", lambda: _witness(settings, around))
+            place, vkey = settings.url or "", settings.vkey
+            return LazyAnchor(settings.name, place, lambda: _witness(settings, around), vkey)
         case "timestamp":
             return LazyAnchor(settings.name, settings.url or "", lambda: _timestamp(settings, around))
 
@@ -49,8 +51,10 @@ def open_anchor(settings: AnchorSettings, around: Around) -> Anchor:
 class LazyAnchor:
     """An anchor that is opened when it is first used. What keeps it from opening is its failure, not the ledger's."""
 
-    def __init__(self, name: str, place: str, opening: Callable[[], Anchor]) -> None:
+    def __init__(self, name: str, place: str, opening: Callable[[], Anchor], vkey: str | None = None) -> None:
+        """`vkey`: that of a witness, which is known without opening it."""
         self.name = name
+        self._vkey = vkey
         self._place = place
         self._opening = opening
 
@@ -77,6 +81,14 @@ class LazyAnchor:
             return self.opened.weak
         except ConfigError:
             return False
+
+    @property
+    def witness(self) -> WitnessKey | None:
+        """What checks its cosignatures; one with a key that is none can have none that is good."""
+        try:
+            return None if self._vkey is None else WitnessKey.from_vkey(self._vkey)
+        except ConfigError:
+            return None
 
     def create(self) -> None:
         """Do as the anchor does."""
@@ -111,7 +123,6 @@ def _bucket(settings: AnchorSettings, around: Around) -> Anchor:
 
 def _witness(settings: AnchorSettings, around: Around) -> Anchor:
     from guard.audit.anchors.witness import WitnessAnchor  # noqa: PLC0415  # HTTP is loaded by shops that have a witness
-    from guard.crypto.cosign import WitnessKey  # noqa: PLC0415
 
     return WitnessAnchor(settings.name, WitnessKey.from_vkey(settings.vkey or ""), _web(settings, around))
 

@@ -48,6 +48,8 @@ class TimestampAnchor:
     authority: Path
     """The certificates (PEM) of the authority: at least its root."""
 
+    witness = None
+
     @property
     def name(self) -> str:
         """Its name in guard.toml."""

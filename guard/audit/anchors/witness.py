@@ -40,6 +40,11 @@ class WitnessAnchor:
     weak = False
 
     @property
+    def witness(self) -> WitnessKey:
+        """The verifier key."""
+        return self.key
+
+    @property
     def where(self) -> str:
         """The URL."""
         return self.web.url

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import calendar
 import hashlib
 import json
 import re
@@ -364,11 +365,23 @@ def check_others(asked: argparse.Namespace, notes: list[Note]) -> list[str]:
         need(seen, f"no checkpoint here is cosigned by {name}")
         said += [f"{note.where}: {name} saw its {note.size} entries at {at}" for note, at in seen]
     for token in asked.token:
-        words = ("ts", "-verify", "-in", str(token), "-CAfile", str(asked.ca), "-data", "@data")
+        at = time_in(token)
+        words = ("ts", "-verify", "-in", str(token), "-CAfile", str(asked.ca), "-data", "@data", "-attime", str(at))
         good = [note for note in notes if openssl(*words, data=note.raw) or openssl(*words, "-token_in", data=note.raw)]
         need(good, f"{token}: no time stamp of a checkpoint here by this authority")
-        said.append(f"{token}: a time stamp of the checkpoint of {good[0].size} entries")
+        when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
+        said.append(f"{token}: a time stamp of the checkpoint of {good[0].size} entries, of {when}")
     return said
+
+
+def time_in(token: Path) -> int:
+    """Return the time that a token says, not believed yet: then its authority's certificate has to have been valid."""
+    for more in ([], ["-token_in"]):
+        words = ["openssl", "ts", "-reply", "-in", str(token), "-text", *more]
+        text = subprocess.run(words, capture_output=True, check=False).stdout.decode(errors="replace")
+        for date, year in re.findall(r"^Time stamp: (\w+ +\d+ [\d:]+)[.\d]* (\d+) GMT$", text, re.MULTILINE)[-1:]:
+            return calendar.timegm(time.strptime(f"{date} {year}", "%b %d %H:%M:%S %Y"))
+    return 0
 
 
 def parsed() -> argparse.Namespace:
