@@ -96,6 +96,9 @@ class Told(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return (self.subject,) if isinstance(self.subject, Whom) else self.subject
 
 
+msgspec.json.Decoder(Told)  # looked at now: msgspec crashes where two threads meet a type for the first time
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """What is wrong with a member of an event, and how to put it right."""

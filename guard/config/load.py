@@ -1,6 +1,8 @@
 """Read TOML into the structs of this room. Collects every mistake before it complains."""
 
 import difflib
+import os
+import threading
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -15,6 +17,12 @@ from guard.config.span import Span
 from guard.errors import ConfigError
 
 T = TypeVar("T", bound=msgspec.Struct)
+
+_ONE_AT_A_TIME = threading.RLock()
+"""msgspec 0.22 crashes where two threads meet a type for the first time."""
+os.register_at_fork(
+    before=_ONE_AT_A_TIME.acquire, after_in_parent=_ONE_AT_A_TIME.release, after_in_child=_ONE_AT_A_TIME.release
+)
 
 _NO_SETTINGS = (
     "run `guard init` to make one, or name it with --config; if it is lost with its state, runbooks/lost-state.md"
@@ -74,10 +82,11 @@ def struct_schema(shape: type[msgspec.Struct]) -> dict[str, Any]:
 
 def decode(data: Mapping[str, Any], shape: type[T], source: str) -> T:
     """Convert parsed TOML. Raises ConfigError naming every mistake, each as `source: key.path: what`."""
-    problems = [f"{source}: {path or 'top level'}: {text}" for path, text in _problems(dict(data), shape, "")]
-    if problems:
-        raise ConfigError("\n".join(problems))
-    return msgspec.convert(data, shape, dec_hook=_dec_hook)
+    with _ONE_AT_A_TIME:
+        problems = [f"{source}: {path or 'top level'}: {text}" for path, text in _problems(dict(data), shape, "")]
+        if problems:
+            raise ConfigError("\n".join(problems))
+        return msgspec.convert(data, shape, dec_hook=_dec_hook)
 
 
 def _load(path: Path, shape: type[T], hint: str | None) -> T:

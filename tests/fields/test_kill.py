@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from guard.fields.count import heads
 from guard.shop import Shop, progress
@@ -108,6 +109,9 @@ class Killed:
         self.bench.fields.state.write(self.bench.fields.remember(swept))
 
     def _rekeying(self, run: str) -> bool:
+        with self.bench.fields.shop.read() as connection:
+            if not sa.inspect(connection).has_table(progress.NAME):  # killed before anything was begun in the shop
+                return False
         return bool(self.bench.ask(f"SELECT 1 FROM guard_progress WHERE bracket = '{run}' AND work LIKE 'rekey%%'"))
 
     def _sealed(self) -> int:
