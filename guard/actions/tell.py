@@ -7,8 +7,10 @@ taken. An event with an `id` is recorded once, however often it is told.
 from __future__ import annotations
 
 import logging
+import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache, partial
@@ -176,6 +178,34 @@ class Desk:
             raise DeniedError(str(error), hint=how, reason=error.reason) from None
 
 
+class _Flight:
+    """The runs that this process is recording. Works of one commit do not see each other's entries: one at a time."""
+
+    def __init__(self) -> None:
+        self.clear()
+        os.register_at_fork(after_in_child=self.clear)  # what flew is the parent's
+
+    def clear(self) -> None:
+        self._landed = threading.Condition()
+        self._runs: set[RunId] = set()
+
+    @contextmanager
+    def of(self, runs: frozenset[RunId]) -> Iterator[None]:
+        """Wait until none of `runs` is being recorded, and keep others from it while the block runs."""
+        with self._landed:
+            self._landed.wait_for(lambda: self._runs.isdisjoint(runs))
+            self._runs |= runs
+        try:
+            yield
+        finally:
+            with self._landed:
+                self._runs -= runs
+                self._landed.notify_all()
+
+
+_FLIGHT = _Flight()
+
+
 def record_once(
     app: App, made: Mapping[RunId, tuple[Event, ...]], remember: Callable[[Tx], None] | None = None
 ) -> Recorded:
@@ -187,14 +217,15 @@ def record_once(
             raise _KnownError(known)
         (remember or _nothing)(tx)
 
-    while True:
-        try:
-            app.record(work, *(event for each in left.values() for event in each))
-            break
-        except _KnownError as error:
-            for run, number in error.known.items():
-                numbers[RunId(run)] = number
-                del left[RunId(run)]
+    with _FLIGHT.of(frozenset(made)):
+        while True:
+            try:
+                app.record(work, *(event for each in left.values() for event in each))
+                break
+            except _KnownError as error:
+                for run, number in error.known.items():
+                    numbers[RunId(run)] = number
+                    del left[RunId(run)]
     with app.state.read() as tx:
         numbers |= {RunId(run): number for run, number in told_store.recorded(tx, left).items()}
     return Recorded(numbers, frozenset(left))

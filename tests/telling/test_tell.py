@@ -253,3 +253,25 @@ def test_runs_sources_and_actors_are_what_the_formats_say(house: House, desk: De
     with house.app.state.read() as tx:
         row = tx.exec_driver_sql("SELECT source, lines, taken FROM ledger_taken").one()
     assert tuple(row) == (source, 3, 3)
+
+
+def test_told_twice_within_one_commit_it_is_recorded_once(house: House, desk: Desk) -> None:
+    entered, released = threading.Event(), threading.Event()
+
+    def block(_: object) -> None:
+        entered.set()
+        released.wait()
+
+    first = threading.Thread(target=house.app.state.write, args=(block,))
+    first.start()
+    entered.wait()
+    with ThreadPoolExecutor(4) as pool:
+        told = [pool.submit(desk.tell, SHOP_SERVICE, [line(id="same")]) for _ in range(4)]
+        for _ in range(100):  # both wait for the commit that is under way, to be committed together
+            if house.app.state.waiting > 1:
+                break
+            released.wait(0.01)
+        released.set()
+        numbers = {number for each in told for number in each.result()}
+    first.join()
+    assert len(house.told()) == len(numbers) == 1
