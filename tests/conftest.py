@@ -48,6 +48,8 @@ def pytest_configure(config: pytest.Config) -> None:
         tempfile.tempdir = None
     # PyMySQL reads every CA of this host for each connection (20 ms); the servers of tests show no certificate
     os.environ.setdefault("SSL_CERT_FILE", os.devnull)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell has it so for what runs in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _has_room(folder: Path) -> bool:
