@@ -562,7 +562,7 @@ def test_a_kill_anywhere_loses_nothing_and_a_second_run_works(house: House, faul
     def work() -> None:
         bring_back(house.open(house.home), house.lost())
 
-    points = ["staged", "voided", "recorded", "settled", "policies", "linked", "placed"]
+    points = ["staged", "voided", "recorded", "settled", "policies", "linked", "placed", "held"]
     for nth in [*range(1, len(points) + 1)] * 5 + [len(points) + 1]:
         assert fault_points.killed(work, nth) == (nth <= len(points))
         app = house.open(house.home)
