@@ -76,6 +76,7 @@ def rows() -> Iterator[Row]:
     with _databases() as (sqlite, postgres, mariadb):
         for shape in (
             Shape("SQLite", sqlite, _sqlite(), orm_loop, 10),
+            Shape("SQLite, 2 workers", sqlite, _sqlite(), orm_loop, 10, 2),
             Shape("PostgreSQL text", postgres, _postgres("text"), orm_loop, 3.5),
             Shape("PostgreSQL text, 2 workers", postgres, _postgres("text"), orm_loop, 6, 2),
             Shape("PostgreSQL bytea", postgres, _postgres("bytea"), orm_loop, 5),

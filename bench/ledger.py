@@ -80,6 +80,12 @@ def _timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
+def _spent(work: Callable[[], object]) -> float:
+    begun = time.process_time()
+    work()
+    return time.process_time() - begun
+
+
 def write(writers: int, each: int) -> Round:
     """Let `writers` threads record `each` entries, every one with a change of state, and wait for each."""
     taken: list[float] = []
@@ -129,9 +135,8 @@ def reading() -> list[Row]:
     with house() as (state, ledger):
         for first in range(0, ENTRIES, COMMIT):
             state.write(lambda _: None, *map(event, range(first, min(first + COMMIT, ENTRIES))))
-        begun = time.process_time()
         size = ledger.inspect().size
-        rate = size / (time.process_time() - begun)
+        rate = size / statistics.median(_spent(ledger.inspect) for _ in range(ROUNDS))
         wanted = [number * 7919 % size for number in range(500)]
         proving = [_timed(lambda: _prove(state, each)) for each in wanted]  # noqa: B023  # run at once
     return [

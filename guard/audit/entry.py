@@ -43,7 +43,7 @@ class Entry:
     payload: str | None = None
 
 
-class Leaf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Leaf(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """The members of an entry as they are stored."""
 
     v: Literal[1]

@@ -168,9 +168,9 @@ def _write_levels(tx: Tx, folder: Folder, sizes: tuple[int, int]) -> None:
         for tile in tiles.row(level, size, before):
             height, first, last = tile.nodes
             found = store.nodes_between(tx, height, first, last)
-            if [row.position for row in found] != list(range(first, last)):
+            if [position for position, _ in found] != list(range(first, last)):
                 raise proof.gone(tx, first << height, (last << height) - 1)
-            _write_tile(tx, folder, tile, [row.hash for row in found])
+            _write_tile(tx, folder, tile, [digest for _, digest in found])
 
 
 def _write_tile(tx: Tx, folder: Folder, tile: Tile, hashes: Sequence[bytes]) -> None:

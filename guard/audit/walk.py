@@ -4,8 +4,8 @@ The entries are read in chunks of a full subtree, hashed level by level, and not
 the memory does not grow with the ledger.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -121,21 +121,26 @@ class _Known:
 
 def _chunk(tx: Tx, way: Way, found: Walk, begin: int) -> _Known:
     """Compare a chunk of which every entry has to be there."""
-    rows = _rows(tx, begin or _LOWEST, begin)
-    levels = [compare_rows(found, way, rows, begin)]
+    leaves: list[bytes] = []
+    times: list[str] = []
+    for rows in _parts(tx, begin):
+        leaves += compare_rows(found, way, rows, begin + len(leaves))
+        times += [row.at for row in rows]
+    levels = [leaves]
     while len(levels) <= _LEVEL:
         levels.append(merkle.parents(levels[-1]))
         _compare_nodes(tx, len(levels) - 1, begin >> len(levels) - 1, levels[-1])
     return _Known(
-        begin + len(rows),
+        begin + len(leaves),
         lambda level, position: levels[level][position - (begin >> level)],
-        lambda n: rows[n - begin].at,
+        lambda n: times[n - begin],
     )
 
 
 def _blocks(tx: Tx, way: Way, found: Walk, begin: int) -> _Known:
     """Compare a chunk that begins below the minimum, block by block; of those that were removed the hash is left."""
-    rows = list(_rows(tx, begin or _LOWEST, begin, begin + _CHUNK))
+    with _readable(tx, begin):
+        rows = list(store.rows_from(tx, begin or _LOWEST, _CHUNK, begin + _CHUNK))
     edge = min(begin + _CHUNK, way.minimum)
     known: dict[tuple[int, int], bytes] = {}
     for first in range(begin, edge, BLOCK):
@@ -184,11 +189,18 @@ def _take(found: Walk, known: _Known, begin: int) -> None:
         found.tree.push(known.hash(level, (begin >> level) + at), level)
 
 
-def _rows(tx: Tx, first: int, size: int, until: int | None = None) -> Sequence[Any]:
+def _parts(tx: Tx, begin: int) -> Iterator[Sequence[Any]]:
+    """Yield the rows of a chunk; the first one begins with what has numbers below 0 too."""
+    with _readable(tx, begin):
+        yield from store.parts_from(tx, begin or _LOWEST, _CHUNK)
+
+
+@contextmanager
+def _readable(tx: Tx, begin: int) -> Iterator[None]:
     try:
-        return store.rows_from(tx, first, _CHUNK, until)
+        yield
     except UnreadableError as error:
-        raise tampered(f"{between(n := store.first_unreadable(tx, size, _CHUNK), n)} cannot be read") from error
+        raise tampered(f"{between(n := store.first_unreadable(tx, begin, _CHUNK), n)} cannot be read") from error
 
 
 def compare_rows(found: Walk, way: Way, rows: Sequence[Any], n: int) -> list[bytes]:
@@ -239,7 +251,7 @@ def _blame(row: Any, n: int, last: str) -> TamperedError:
 
 def _compare_nodes(tx: Tx, level: int, first: int, computed: list[bytes]) -> None:
     """Compare the stored nodes of `level` from position `first` on with as many that were computed."""
-    stored = [tuple(row) for row in store.nodes_between(tx, level, first, first + len(computed))]
+    stored = store.nodes_between(tx, level, first, first + len(computed))
     expected = list(enumerate(computed, first))
     if stored == expected:
         return

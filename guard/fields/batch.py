@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -73,12 +74,36 @@ def calm() -> Iterator[None]:
 
     Measured: a fifth of a sweep's time.
     """
-    before = gc.get_threshold()
-    gc.set_threshold(_CALM, *before[1:])
+    _resting.begin()
     try:
         yield
     finally:
-        gc.set_threshold(*before)
+        _resting.end()
+
+
+class _Resting:
+    """Counts who lets the collector rest: threads of a daemon do it side by side, and the last one wakes it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+        self._before = gc.get_threshold()
+
+    def begin(self) -> None:
+        with self._lock:
+            if not self._count:
+                self._before = gc.get_threshold()
+                gc.set_threshold(_CALM, *self._before[1:])
+            self._count += 1
+
+    def end(self) -> None:
+        with self._lock:
+            self._count -= 1
+            if not self._count:
+                gc.set_threshold(*self._before)
+
+
+_resting = _Resting()
 
 
 class Changer:

@@ -381,7 +381,7 @@ def tables_of(path: Path) -> list[list[tuple[object, ...]]] | None:
         ]
         queries += [
             f"SELECT n, {name} FROM ledger_entry INDEXED BY ledger_entry_{name} ORDER BY {name}, n"
-            for name in ("at", "what", "run")
+            for name in ("what", "run", "subject")
         ]
         return [raw.execute(query).fetchall() for query in queries]
     except sqlite3.Error:
