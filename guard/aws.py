@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,6 +24,9 @@ from guard.errors import ConfigError, DeniedError, GuardError, TamperedError, Un
 if TYPE_CHECKING:
     from mypy_boto3_kms import KMSClient
     from mypy_boto3_s3 import S3Client
+
+    from guard.config.secret import Secret
+    from guard.config.settings import AwsSettings
 
 _DENIED = frozenset(
     {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "AllAccessDisabled"}
@@ -56,6 +59,12 @@ class Access:
     region: str | None = None
     access_key: str | None = field(default=None, repr=False)
     secret_key: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, settings: AwsSettings, reveal: Callable[[Secret], str]) -> Access:
+        """Return what guard.toml says of it, its secrets revealed."""
+        keys = [None if each is None else reveal(each) for each in (settings.access_key, settings.secret_key)]
+        return cls(settings.endpoint, settings.region, *keys)
 
 
 def s3_client(access: Access) -> S3Client:

@@ -148,8 +148,7 @@ class Ground:
     def _kms(self, root: OneRoot) -> Kms:
         from guard.aws import Access, kms_key
 
-        keys = [None if secret is None else reveal(secret, self.home) for secret in (root.access_key, root.secret_key)]
-        return kms_key(root.key or "", Access(root.endpoint, root.region, *keys))
+        return kms_key(root.key or "", Access.of(root, lambda secret: reveal(secret, self.home)))
 
     def digest(self, domain: str, data: bytes) -> str:
         """Return a keyed digest, hex: nobody without the key can guess back what it was made from."""

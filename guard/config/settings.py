@@ -14,6 +14,22 @@ class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     pass
 
 
+class AwsSettings(_Part, frozen=True, kw_only=True):
+    """How AWS, or what speaks like it, is reached; what is left out is looked for where AWS tools do."""
+
+    endpoint: str | None = None
+    region: str | None = None
+    access_key: Secret | None = None
+    secret_key: Secret | None = None
+
+
+class BucketSettings(AwsSettings, frozen=True, kw_only=True):
+    """A bucket of any S3, and what names in it begin with."""
+
+    bucket: str | None = None
+    prefix: str = ""
+
+
 class StateSettings(_Part, frozen=True, kw_only=True):
     """Where guard remembers: a SQLAlchemy URL; a relative SQLite path starts at guard.toml's folder."""
 
@@ -32,7 +48,7 @@ CredentialName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9.
 """A systemd credential: a file's name, no path."""
 
 
-class OneRoot(_Part, frozen=True, kw_only=True):
+class OneRoot(AwsSettings, frozen=True, kw_only=True):
     """A key that the key hierarchy hangs from: in a file, of a passphrase, in AWS KMS, or given by systemd."""
 
     kind: Literal["file", "passphrase", "kms", "credential"] = "file"
@@ -40,10 +56,6 @@ class OneRoot(_Part, frozen=True, kw_only=True):
     passphrase: Secret | None = None
     credential: CredentialName = "guard-root"
     key: str | None = None
-    region: str | None = None
-    endpoint: str | None = None
-    access_key: Secret | None = None
-    secret_key: Secret | None = None
 
     def __post_init__(self) -> None:
         if self.kind == "kms" and not self.key:
@@ -61,18 +73,12 @@ class RootSettings(OneRoot, frozen=True, kw_only=True):
             raise ValueError("two passphrases are one too many: the second root is to be of another kind")
 
 
-class StoreSettings(_Part, frozen=True, kw_only=True):
+class StoreSettings(BucketSettings, frozen=True, kw_only=True):
     """A place for backups: a folder, or a bucket of any S3."""
 
     name: Name
     kind: Literal["local", "s3"] = "local"
     path: str | None = None
-    bucket: str | None = None
-    prefix: str = ""
-    endpoint: str | None = None
-    region: str | None = None
-    access_key: Secret | None = None
-    secret_key: Secret | None = None
 
     def __post_init__(self) -> None:
         if self.kind == "local" and not self.path:
@@ -89,7 +95,7 @@ class BackupSettings(_Part, frozen=True, kw_only=True):
     exclude: tuple[str, ...] = ()
 
 
-class VaultSettings(_Part, frozen=True, kw_only=True):
+class VaultSettings(BucketSettings, frozen=True, kw_only=True):
     """A mirror of the vault of epoch keys: a folder, a bucket without versions, or AWS KMS. Two at least are needed.
 
     Nothing else may copy what lies there: no backup, no snapshot, no replication.
@@ -98,12 +104,6 @@ class VaultSettings(_Part, frozen=True, kw_only=True):
     name: Name
     kind: Literal["folder", "s3", "kms"] = "folder"
     path: str | None = None
-    bucket: str | None = None
-    prefix: str = ""
-    endpoint: str | None = None
-    region: str | None = None
-    access_key: Secret | None = None
-    secret_key: Secret | None = None
     window: Annotated[int, msgspec.Meta(ge=7, le=30, description="days between deletion and its end, KMS only")] = 7
 
     def __post_init__(self) -> None:
@@ -113,7 +113,7 @@ class VaultSettings(_Part, frozen=True, kw_only=True):
             raise ValueError('a vault of kind "s3" needs a bucket')
 
 
-class AnchorSettings(_Part, frozen=True, kw_only=True):
+class AnchorSettings(BucketSettings, frozen=True, kw_only=True):
     """A place outside the ledger that vouches for its newest checkpoint. runbooks/anchors.md says what each proves.
 
     folder: keeps it in `path`. s3: keeps it in a bucket with Object Lock. witness: a C2SP tlog-witness signs it.
@@ -123,12 +123,6 @@ class AnchorSettings(_Part, frozen=True, kw_only=True):
     name: Name
     kind: Literal["folder", "s3", "witness", "timestamp"] = "folder"
     path: str | None = None
-    bucket: str | None = None
-    prefix: str = ""
-    endpoint: str | None = None
-    region: str | None = None
-    access_key: Secret | None = None
-    secret_key: Secret | None = None
     url: Annotated[str | None, msgspec.Meta(description="of a witness or an authority, without a slash at its end")] = (
         None
     )
@@ -164,7 +158,7 @@ _ANCHORS = (
 )
 """Kind, key, what it is called."""
 
-_OF_BUCKET = frozenset({"bucket", "prefix", "endpoint", "region", "access_key", "secret_key"})
+_OF_BUCKET = frozenset(BucketSettings.__struct_fields__)
 _OF_ANCHOR = {
     "folder": frozenset({"path"}),
     "s3": _OF_BUCKET,

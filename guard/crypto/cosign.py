@@ -8,13 +8,12 @@ from base64 import b64encode
 from binascii import a2b_base64
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from hashlib import sha256
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from guard.crypto.sign import split_note
+from guard.crypto.sign import id_of, key_name, public_of, split_note
 from guard.errors import ConfigError, TamperedError
 
 _TYPE: Final = b"\x04"
@@ -32,7 +31,7 @@ class Cosigner:
         self._seed = seed
         self._private = Ed25519PrivateKey.from_private_bytes(seed)
         self._public = self._private.public_key().public_bytes_raw()
-        self._id = _key_id(name, self._public)
+        self._id = id_of(name, self._public, _TYPE)
 
     @property
     def vkey(self) -> str:
@@ -76,7 +75,7 @@ class WitnessKey:
         """Return the verifier of a vkey of type 04. Raises ConfigError when it is not one."""
         try:
             name, key_id, body = text.strip().split("+", 2)
-            public = _public(name, key_id, a2b_base64(body, strict_mode=True))
+            public = public_of(key_name(name), key_id, a2b_base64(body, strict_mode=True), _TYPE)
         except ValueError:
             raise ConfigError(
                 "this is not the verifier key of a witness (Ed25519, type 04)",
@@ -141,15 +140,5 @@ def join(note: str, lines: str) -> str:
     return note
 
 
-def _public(name: str, key_id: str, raw: bytes) -> Ed25519PublicKey:
-    if not name or raw[:1] != _TYPE or key_id != _key_id(name, raw[1:]).hex():
-        raise ValueError("not a witness's key of this name")
-    return Ed25519PublicKey.from_public_bytes(raw[1:])
-
-
 def _message(seconds: int, text: str) -> bytes:
     return f"cosignature/v1\ntime {seconds}\n{text}".encode()
-
-
-def _key_id(name: str, public: bytes) -> bytes:
-    return sha256(name.encode() + b"\n" + _TYPE + public).digest()[:4]

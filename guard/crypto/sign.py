@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from guard.errors import ConfigError, TamperedError
 
-_ED25519 = b"\x01"
+ED25519 = b"\x01"
+"""The type of a plain signature's key; a cosignature's has another."""
 _DASH = "\u2014"
 _MOST_SIGNATURES = 100
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
@@ -23,7 +24,7 @@ class Signer:
     """Signs notes as `name` with the Ed25519 key of a 32-byte seed."""
 
     def __init__(self, seed: bytes, name: str) -> None:
-        self.name = _name(name)
+        self.name = key_name(name)
         self._private = Ed25519PrivateKey.from_private_bytes(seed)
         self._public = self._private.public_key().public_bytes_raw()
 
@@ -39,13 +40,13 @@ class Signer:
     @property
     def verifier(self) -> "Verifier":
         """Checks what this signs."""
-        return Verifier(self.name, _key_id(self.name, self._public), self._private.public_key())
+        return Verifier(self.name, id_of(self.name, self._public), self._private.public_key())
 
     def sign_note(self, text: str) -> str:
         """Return `text` as a note with this signature. Raises ValueError unless it is lines that end with a newline."""
         if not text.endswith("\n") or _CONTROL.search(text):
             raise ValueError("the text of a note is lines, each ended by a newline, without control characters")
-        signed = _key_id(self.name, self._public) + self._private.sign(text.encode())
+        signed = id_of(self.name, self._public) + self._private.sign(text.encode())
         return f"{text}\n{_DASH} {self.name} {b64encode(signed).decode()}\n"
 
 
@@ -62,7 +63,7 @@ class Verifier:
         """Return the verifier of a vkey. Raises ConfigError when it is not one, or not for Ed25519."""
         try:
             name, key_id, body = text.strip().split("+", 2)
-            public = _public(_name(name), key_id, a2b_base64(body, strict_mode=True))
+            public = public_of(key_name(name), key_id, a2b_base64(body, strict_mode=True))
         except ValueError:
             raise ConfigError(
                 "this is not an Ed25519 verifier key",
@@ -78,11 +79,11 @@ class Verifier:
     @property
     def vkey(self) -> str:
         """The verifier key, one line: `<name>+<hex key id>+<base64 of 01 | public key>`."""
-        return f"{self.name}+{self.key_id.hex()}+{b64encode(_ED25519 + self.raw).decode()}"
+        return f"{self.name}+{self.key_id.hex()}+{b64encode(ED25519 + self.raw).decode()}"
 
     def named(self, name: str) -> "Verifier":
         """Return the verifier of the same key under another name."""
-        return Verifier(_name(name), _key_id(name, self.public.public_bytes_raw()), self.public)
+        return Verifier(key_name(name), id_of(name, self.public.public_bytes_raw()), self.public)
 
     def open_note(self, note: str) -> str:
         """Return the text that this key signed, ended by a newline. Signatures of other keys are passed over.
@@ -124,8 +125,9 @@ def split_note(note: str) -> tuple[str, list[tuple[str, bytes, bytes]]]:
         raise TamperedError("this is not a signed note") from None
 
 
-def _public(name: str, key_id: str, raw: bytes) -> Ed25519PublicKey:
-    if raw[:1] != _ED25519 or key_id != _key_id(name, raw[1:]).hex():
+def public_of(name: str, key_id: str, raw: bytes, kind: bytes = ED25519) -> Ed25519PublicKey:
+    """Return the key whose type and bytes are `raw`. Raises ValueError when it is not one of this kind, name and id."""
+    if raw[:1] != kind or key_id != id_of(name, raw[1:], kind).hex():
         raise ValueError("not an Ed25519 key of this name")
     return Ed25519PublicKey.from_public_bytes(raw[1:])
 
@@ -135,14 +137,16 @@ def _signature(line: str) -> tuple[str, bytes, bytes]:
     raw = a2b_base64(body, strict_mode=True)
     if dash != _DASH or len(raw) < 5 or b64encode(raw).decode() != body:  # unused bits of its last character are zero
         raise ValueError
-    return _name(name), raw[:4], raw[4:]
+    return key_name(name), raw[:4], raw[4:]
 
 
-def _key_id(name: str, public: bytes) -> bytes:
-    return sha256(name.encode() + b"\n" + _ED25519 + public).digest()[:4]
+def id_of(name: str, public: bytes, kind: bytes = ED25519) -> bytes:
+    """Return the id of a key: 4 bytes of a hash of its name, type and public key (C2SP signed-note)."""
+    return sha256(name.encode() + b"\n" + kind + public).digest()[:4]
 
 
-def _name(name: str) -> str:
+def key_name(name: str) -> str:
+    """Return a name that a key can have. Raises ValueError for any other."""
     if not name or _BAD_NAME.search(name):
         raise ValueError("a key name is not empty and has no space and no plus")
     return name

@@ -115,8 +115,7 @@ def _bucket(settings: AnchorSettings, around: Around) -> Anchor:
     from guard.audit.anchors.bucket import BucketAnchor  # noqa: PLC0415  # boto3 is loaded by shops that have a bucket
     from guard.aws import Access, s3_client  # noqa: PLC0415
 
-    keys = [None if each is None else around.reveal(each) for each in (settings.access_key, settings.secret_key)]
-    client = s3_client(Access(settings.endpoint, settings.region, *keys))
+    client = s3_client(Access.of(settings, around.reveal))
     prefix = f"{settings.prefix.strip('/')}/" if settings.prefix.strip("/") else ""
     return BucketAnchor(settings.name, client, settings.bucket or "", prefix, around.lock(), around.clock)
 

@@ -20,11 +20,7 @@ _TIME = "guard-time"
 
 def open_s3(settings: StoreSettings, reveal: Callable[[Secret], str], clock: Clock | None = None) -> S3Store:
     """Return the store of a bucket in guard.toml. `clock`: stands for the server's in stepped tests."""
-    access_key, secret_key = (
-        None if secret is None else reveal(secret) for secret in (settings.access_key, settings.secret_key)
-    )
-    client = s3_client(Access(settings.endpoint, settings.region, access_key, secret_key))
-    return S3Store(client, settings.bucket or "", settings.prefix, clock)
+    return S3Store(s3_client(Access.of(settings, reveal)), settings.bucket or "", settings.prefix, clock)
 
 
 class S3Store:

@@ -7,14 +7,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from guard.clock import Clock
 from guard.config import Secret, VaultSettings
 from guard.crypto.mirrors import BucketMirror, FolderMirror, Mirror
-
-if TYPE_CHECKING:
-    from guard.aws import Access
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,24 +35,18 @@ def open_mirror(settings: VaultSettings, around: Around) -> Mirror:
 
 
 def _bucket(settings: VaultSettings, around: Around) -> Mirror:
-    from guard.aws import s3_client, versions_of  # noqa: PLC0415  # boto3 is loaded by shops that have a bucket
+    from guard.aws import Access, s3_client, versions_of  # noqa: PLC0415  # boto3 is loaded by shops that have a bucket
     from guard.backup.stores.s3 import S3Store  # noqa: PLC0415
 
-    client, bucket = s3_client(_access(settings, around)), settings.bucket or ""
+    client, bucket = s3_client(Access.of(settings, around.reveal)), settings.bucket or ""
     store = S3Store(client, bucket, settings.prefix)
     return BucketMirror(settings.name, store, partial(versions_of, client, bucket, store.where))
 
 
 def _kms(settings: VaultSettings, around: Around) -> Mirror:
+    from guard.aws import Access  # noqa: PLC0415  # boto3 is loaded by shops that have a bucket or KMS
     from guard.aws_keys import kms_keys  # noqa: PLC0415  # boto3 is loaded by shops that have a bucket or KMS
     from guard.crypto.kms_mirror import KmsMirror  # noqa: PLC0415
 
-    keys = kms_keys(_access(settings, around))
+    keys = kms_keys(Access.of(settings, around.reveal))
     return KmsMirror(settings.name, keys, timedelta(days=settings.window), around.clock)
-
-
-def _access(settings: VaultSettings, around: Around) -> Access:
-    from guard.aws import Access  # noqa: PLC0415  # boto3 is loaded by shops that have a bucket or KMS
-
-    keys = [None if each is None else around.reveal(each) for each in (settings.access_key, settings.secret_key)]
-    return Access(settings.endpoint, settings.region, *keys)
