@@ -77,12 +77,7 @@ def _begin(tx: Tx, since: datetime | int | None) -> int:
     if since is None:
         return 0
     size = since if isinstance(since, int) else store.first_since(tx, since)
-    return max((each for each, _, _ in store.checkpoints(tx) if not _is_behind(each, size)), default=0)
-
-
-def _is_behind(size: object, begin: int) -> bool:
-    """Tell whether a kept size is larger than `begin`; what is no number is, so that it is looked at."""
-    return not isinstance(size, int) or size > begin
+    return max((each for each, _, _ in store.checkpoints(tx) if each <= size), default=0)
 
 
 def _way(tx: Tx, kept: Sequence[tuple[str, Signed]], others: Sequence[Signed], since: datetime | int | None) -> Way:
@@ -93,14 +88,8 @@ def _way(tx: Tx, kept: Sequence[tuple[str, Signed]], others: Sequence[Signed], s
 
 def chain_of(tx: Tx, trusted: Verifier) -> Chain:
     """Return the logs and keys of the ledger that has the key `trusted`. Raises TamperedError for a broken chain."""
-    behind = [_number(size) for size, kind, _ in store.checkpoints(tx) if kind == Kind.REKEYED]
+    behind = [size for size, kind, _ in store.checkpoints(tx) if kind == Kind.REKEYED]
     return Chain.read(Keys.read(trusted, _entries(tx, REKEY), behind), _entries(tx, RESTART))
-
-
-def _number(size: object) -> int:
-    if not isinstance(size, int):
-        raise tampered("a kept checkpoint of the ledger has no number as its size")
-    return size
 
 
 def _entries(tx: Tx, what: str) -> list[entry.Entry]:
@@ -115,7 +104,7 @@ def _kept(tx: Tx, keys: Keys, begin: int) -> list[tuple[str, Signed]]:
     found = [
         (kind, _signed(size, note, keys))
         for size, kind, note in store.checkpoints(tx)
-        if _is_behind(size, begin - 1) or kind not in _ALONG
+        if size >= begin or kind not in _ALONG
     ]
     newest = [each.size for kind, each in found if kind == Kind.LATEST]
     if len(newest) != 1 or found[-1][1].size != newest[0]:
@@ -125,14 +114,14 @@ def _kept(tx: Tx, keys: Keys, begin: int) -> list[tuple[str, Signed]]:
     return found
 
 
-def _signed(size: object, note: object, keys: Keys) -> Signed:
+def _signed(size: int, note: str, keys: Keys) -> Signed:
     try:
-        found = keys.open(str(note))
+        found = keys.open(note)
         keys.require_in_force(found)
     except TamperedError as error:
-        raise tampered(f"ledger entry {_before(size)}: the checkpoint behind it was changed: {error}") from None
+        raise tampered(f"ledger entry {size - 1}: the checkpoint behind it was changed: {error}") from None
     if found.size != size:
-        raise tampered(f"ledger entry {_before(size)}: the checkpoint behind it says it is behind {found.size - 1}")
+        raise tampered(f"ledger entry {size - 1}: the checkpoint behind it says it is behind {found.size - 1}")
     return found
 
 
@@ -140,14 +129,10 @@ def _compare_cosigned(tx: Tx, witnesses: Sequence[WitnessKey], begin: int) -> No
     """Check the lines of `witnesses` on what anchors took; lines of other keys vouch for nothing."""
     for size, kind, note in store.checkpoints(tx) if witnesses else ():
         try:
-            for each in witnesses if kind == Kind.ANCHORED and _is_behind(size, begin - 1) else ():
+            for each in witnesses if kind == Kind.ANCHORED and size >= begin else ():
                 each.time_on(note)
         except TamperedError as error:
-            raise tampered(f"ledger entry {_before(size)}: the checkpoint behind it was changed: {error}") from None
-
-
-def _before(size: object) -> object:
-    return size - 1 if isinstance(size, int) else "of unknown number"
+            raise tampered(f"ledger entry {size - 1}: the checkpoint behind it was changed: {error}") from None
 
 
 def _compare_kept(past: Past, kept: Sequence[tuple[str, Signed]], pruned: Pruned) -> None:

@@ -53,7 +53,11 @@ def plan(door: Door, columns: tuple[str, ...]) -> Exit:
 @fields.command()
 @_columns
 @click.option(
-    "--workers", type=click.IntRange(1, 16), default=1, show_default=True, help="Processes that seal side by side."
+    "--workers",
+    type=click.IntRange(1, 16),
+    default=1,
+    show_default=True,
+    help="Processes at most that seal side by side: one for each 100,000 rows that are due.",
 )
 @pass_door
 def encrypt(door: Door, columns: tuple[str, ...], workers: int) -> Exit:
