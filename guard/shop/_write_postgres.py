@@ -38,9 +38,9 @@ class Writer:
         sets = [f"{quoted(name)} = g.{part}" for name, part in zip(job.sets, news, strict=True)]
         sets += [f"{quoted(name)} = t.{quoted(name)}" for name in job.keeps]
         place = f"{quoted(shop.schema or 'public')}.{quoted(job.table.name)}"
-        sql = f"UPDATE {place} AS t SET {', '.join(sets)} FROM unnest(%s) AS g({', '.join(given)})"  # noqa: S608  # quoted
+        sql = f"UPDATE {place} AS t SET {', '.join(sets)} FROM unnest(\0) AS g({', '.join(given)})"  # noqa: S608  # quoted
         sql = f"{sql} WHERE {' AND '.join(where)}".replace("%", "%%")
-        self._sql = sql.replace("%%s", ", ".join(f"%s::{kind}[]" for kind in types), 1)
+        self._sql = sql.replace("\0", ", ".join(f"%s::{kind}[]" for kind in types))  # no name holds a zero byte
 
     def write(self, connection: Connection, key: Columns, held: Columns, new: Columns) -> int:
         """See `guard.shop.bulk.Writer`."""

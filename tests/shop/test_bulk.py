@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from guard.errors import GuardError, InterlockError
 from guard.shop import Shop
+from guard.shop._sql import run
 from guard.shop.bulk import Changed, Found, Fresh, Look, New, Reader, Rewrite, Rewriter
 from guard.shop.due import Beginning, Due, count_due
 from guard.shop.graph import Step
@@ -114,6 +115,19 @@ def test_batches_rewrite_each_value_once_and_leave_nulls(people: Here) -> None:
     after = people.ask("SELECT mail FROM people ORDER BY id")
     assert after == [mail and f"g1.{mail}" for mail in before]
     assert sweep(people, job_of(people), 20) == []
+
+
+def test_names_are_no_part_of_the_statement(here: Here) -> None:
+    mark = here.type(sqlite='"', postgresql='"', mysql="`")
+    table, column = f"{mark}100%s of{mark}", f"{mark}mail %s %d{mark}"
+    with here.other.begin() as connection:
+        run(connection, f"CREATE TABLE {table} (id integer PRIMARY KEY, {column} {exact(here)})")
+        run(connection, f"INSERT INTO {table} VALUES (1, 'anna@example.org')")
+    found = here.shop.table("100%s of")
+    job = Rewrite(found, "mail %s %d", ("mail %s %d",), found.key, PLAIN)
+    assert [changed.rows for changed in sweep(here, job, 20)] == [1]
+    with here.other.read() as connection:
+        assert run(connection, f"SELECT {column} FROM {table}").scalar() == "g1.anna@example.org"
 
 
 @pytest.mark.parametrize("held", ["text", "bytes"])
