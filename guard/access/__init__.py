@@ -4,10 +4,28 @@ It decides and keeps count; it never does the work. It knows no action but by na
 calls brings a way to show and to ask.
 """
 
-from guard.access.access import Access, Listed, Open
+from guard.access.access import Access, Open
+from guard.access.dual import Approves, Terms
 from guard.access.enrolment import Enrolment, Member
+from guard.access.leave import Held
+from guard.access.members import Listed
+from guard.access.pending import Stage
 from guard.access.refusals import Refusal
 from guard.access.totp import code_at
 from guard.access.void import Voided, void
 
-__all__ = ["Access", "Enrolment", "Listed", "Member", "Open", "Refusal", "Voided", "code_at", "void"]
+__all__ = [
+    "Access",
+    "Approves",
+    "Enrolment",
+    "Held",
+    "Listed",
+    "Member",
+    "Open",
+    "Refusal",
+    "Stage",
+    "Terms",
+    "Voided",
+    "code_at",
+    "void",
+]

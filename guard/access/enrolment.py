@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from guard.access import totp
 from guard.access.factor import NewFactor
@@ -11,10 +11,16 @@ from guard.access.people import Person
 from guard.access.refusals import Refusal, refused
 from guard.events import PrincipalId, Role
 
+ENROL_WITHIN = timedelta(hours=24)
+"""How long somebody who was taken in without an authenticator, or whose was taken away, may enrol one themselves."""
+
+RENEW_WITHIN = timedelta(minutes=10)
+"""From a code of the old authenticator to the two of the new one: time to scan, and for a code to change."""
+
 
 @dataclass(frozen=True, slots=True)
 class Enrolment:
-    """A person about to be taken in, and the secret to show them. Nothing of it is stored yet."""
+    """A person about to be enrolled, and the secret to show them. Nothing of it is stored yet."""
 
     id: PrincipalId
     name: str
@@ -43,10 +49,11 @@ class Enrolment:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A person whose authenticator was proven, ready to be stored."""
+    """A person ready to be stored, with an authenticator that was proven."""
 
     person: Person
-    factor: NewFactor = field(repr=False)
+    factor: NewFactor | None = field(repr=False)
+    """None: they will enrol one themselves."""
     recovery_codes: tuple[str, ...] = field(repr=False)
     """Shown once, kept nowhere."""
 

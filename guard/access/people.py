@@ -63,6 +63,18 @@ class People:
         """Return the person with this id; None when there is none, or they no longer may come in."""
         return _enabled(self._rows.find(tx, id=person))
 
+    def named(self, tx: Tx, text: str) -> Person:
+        """Return the person with this id or OS user, also a disabled one. Raises ConfigError when there is none."""
+        found = self._rows.find(tx, id=text) or self._rows.find(tx, os_user=text)
+        if not found:
+            raise ConfigError("nobody has this id or OS user", hint="`guard access list` shows who is there")
+        return _person(found[0])
+
+    def enable(self, tx: Tx, person: str, *, enabled: bool) -> None:
+        """Let a person in again, or no longer."""
+        for row in self._rows.find(tx, id=person):
+            self._rows.change(tx, row, enabled=enabled)
+
     def list(self, tx: Tx) -> tuple[Person, ...]:
         """Return everybody, those who may no longer come in included."""
         return tuple(map(_person, self._rows.find(tx)))

@@ -17,6 +17,12 @@ class Refusal(StrEnum):
     NO_APPROVAL = "no approval"
     OVER_LIMIT = "over limit"
     WAITS = "waits"
+    OWN = "own request"
+    TWICE = "approved before"
+    CHANGED = "changed"
+    EXPIRED = "expired"
+    NOT_OPEN = "not open"
+    CONCERNED = "concerned"
 
 
 def refused(reason: Refusal, message: str, hint: str | None = None) -> DeniedError:

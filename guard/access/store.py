@@ -14,7 +14,9 @@ from guard.state import METADATA
 from guard.state.sealed import Digest, Row, Sealed
 from guard.state.sealed import seal_column as _seal
 
-__all__ = ["FACTOR", "GRANT", "PENDING", "PERSON", "RECOVERY", "STANDING", "Digest", "Row", "Sealed", "new_id"]
+__all__ = [
+    "APPROVAL", "FACTOR", "GRANT", "PENDING", "PERSON", "RECOVERY", "STANDING", "Digest", "Row", "Sealed", "new_id",
+]  # fmt: skip
 
 _TIME = 27
 """Times are texts of `clock.stamp`: they sort as they are."""
@@ -36,10 +38,12 @@ FACTOR = Table(
     "access_factor",
     METADATA,
     Column("person", String(12), primary_key=True),
-    Column("secret", LargeBinary, nullable=False),
+    Column("secret", LargeBinary),
     Column("last_step", BigInteger, nullable=False),
+    Column("drift", Integer, nullable=False),
     Column("tries", Integer, nullable=False),
     Column("locked_until", String(_TIME)),
+    Column("open_until", String(_TIME)),
     _seal(),
 )
 
@@ -56,10 +60,14 @@ GRANT = Table(
     "access_grant",
     METADATA,
     Column("id", String(12), primary_key=True),
-    Column("person", String(12), nullable=False),
+    Column("person", String(12), nullable=False, index=True),
+    Column("action", String(100), nullable=False),
     Column("digest", String(64), nullable=False),
+    Column("reads", Boolean, nullable=False),
+    Column("given_at", String(_TIME), nullable=False),
     Column("until", String(_TIME), nullable=False),
     Column("spent_at", String(_TIME)),
+    Column("ending", String(20)),
     _seal(),
 )
 
@@ -82,10 +90,23 @@ PENDING = Table(
     Column("id", String(12), primary_key=True),
     Column("action", String(100), nullable=False),
     Column("digest", String(64), nullable=False, index=True),
+    Column("args", LargeBinary),
+    Column("lasting", Boolean, nullable=False),
     Column("asked_by", String(12), nullable=False),
     Column("asked_at", String(_TIME), nullable=False),
     Column("ended", String(10)),
     Column("ended_by", String(50)),
+    Column("ended_at", String(_TIME)),
+    _seal(),
+)
+
+APPROVAL = Table(
+    "access_approval",
+    METADATA,
+    Column("request", String(12), primary_key=True),
+    Column("person", String(12), primary_key=True),
+    Column("digest", String(64), nullable=False),
+    Column("at", String(_TIME), nullable=False),
     Column("ended_at", String(_TIME)),
     _seal(),
 )

@@ -19,7 +19,10 @@ from guard.crypto import random
 DIGITS = 6
 STEP_SECONDS = 30
 WINDOW = 1
-"""Steps before and after the present one that are taken: clocks differ and fingers are slow (RFC 6238, 5.2)."""
+"""Steps before and after the expected one that are taken: clocks differ and fingers are slow (RFC 6238, 5.2)."""
+
+DRIFT = 1
+"""Steps that an authenticator's clock may be found off, ahead or behind, and still be followed (RFC 6238, 6)."""
 
 _SECRET_BYTES = 20
 """160 bit, as long as SHA-1's output (RFC 4226, section 4, R6)."""
@@ -52,21 +55,28 @@ def looks_like_code(text: str) -> bool:
     return _CODE.fullmatch(text) is not None
 
 
-def match(secret: str, code: str, at: datetime) -> int | None:
-    """Return the latest step of the window around `at` that `code` stands for; None when there is none."""
-    return _latest(secret, (code,), at)
+def match(secret: str, code: str, at: datetime, drift: int = 0) -> int | None:
+    """Return the latest step that `code` stands for of the window around `at`, moved by `drift`; None for none."""
+    return _latest(secret, (code,), step_at(at) + drift)
 
 
 def match_pair(secret: str, first: str, second: str, at: datetime) -> int | None:
     """Return the step of `second` when the two codes are consecutive and `second` is of the window around `at`."""
-    return _latest(secret, (first, second), at)
+    return _latest(secret, (first, second), step_at(at))
 
 
-def _latest(secret: str, codes: tuple[str, ...], at: datetime) -> int | None:
+def drifted(drift: int, step: int, at: datetime) -> int:
+    """Return the drift to expect after a code of `step` was taken at `at`: one nearer to it, within `DRIFT`."""
+    off = step - step_at(at)
+    toward = (off > drift) - (off < drift)
+    return max(-DRIFT, min(DRIFT, drift + toward))
+
+
+def _latest(secret: str, codes: tuple[str, ...], middle: int) -> int | None:
     if not all(map(looks_like_code, codes)):
         return None
     found = None
-    for last in range(step_at(at) - WINDOW, step_at(at) + WINDOW + 1):
+    for last in range(middle - WINDOW, middle + WINDOW + 1):
         expected = "".join(_code(secret, last - back) for back in range(len(codes) - 1, -1, -1))
         if compare_digest(expected, "".join(codes)):  # all steps are compared, so the time tells nothing
             found = last

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from guard import canon
+from guard.access import Approves, Terms
 from guard.actions._resolve import resolve
 from guard.errors import DeniedError, WaitingError
 from guard.events import Activity, Ending, Event, Level, Principal, PrincipalId, Progress, RunId, silent
@@ -33,6 +34,10 @@ class Plan:
     """Why no standing approval covers it, whatever the policy: a person has to look. Empty: one may."""
     subject: str | None = None
     """The pseudonym of the one person it is about, where the ledger has one; all its entries carry it."""
+    concerns: PrincipalId | None = None
+    """The person guard knows whom it is done to, and who therefore neither asks for nor approves it when it is dual."""
+    approves: Approves | None = None
+    """What somebody else asked for, and this would approve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,10 @@ class Action(Generic[R]):
     holds: tuple[str, ...] = ()
     standing: Callable[[App], bytes] | None = None
     """The policy bytes whose standing approval lets a service do this (night jobs), if any."""
+    lasting: bool = False
+    """Whether it cannot be undone: once it is approved, a dual action waits a day besides."""
+    reads: bool = False
+    """Whether it changes nothing: a code for it stands for the same again for some minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,21 +129,24 @@ def perform(app: App, caller: Caller, action: Action[R], **args: Json) -> R:
         digests={"action": digest},
         subject=plan.subject,
     )
+    terms = Terms(action.lasting, action.reads, args, plan.concerns, plan.approves)
     with ExitStack() as held:
         try:
             with app.hold(action.holds, caller.wait, action.name):
                 policy = action.standing(app) if action.standing else None  # busy is said before a code is spent
-            gate = app.access.allow(caller, action.name, action.level, digest, plan, policy)
+            gate = app.access.allow(caller, action.name, action.level, digest, plan, policy, terms)
             held.enter_context(app.hold(action.holds, caller.wait, action.name))
+            if action.level is Level.DUAL:
+                app.access.require_ready(digest)
         except (DeniedError, WaitingError) as error:
             facts = {"reason": error.reason} if error.reason else {}
             app.record(_nothing, replace(begun, ending=Ending.DENIED, facts=facts))
             raise
         except BaseException:
-            app.record(_nothing, begun.ended(Ending.GATE_FAILED))
+            _record(app, action, begun.ended(Ending.GATE_FAILED))
             raise
         app.record(_nothing, replace(begun, facts={"gate": gate}))
-        return _work(app, action, Task(args, plan, begun.run, caller.who, caller.progress), begun)
+        return _work(app, action, Task(args, plan, begun.run, caller.who, caller.progress), begun, caller.show)
 
 
 def digest_of(app: App, name: str, args: Mapping[str, Json], facts: Mapping[str, Json], who: PrincipalId) -> str:
@@ -142,7 +154,7 @@ def digest_of(app: App, name: str, args: Mapping[str, Json], facts: Mapping[str,
     return app.digest("action", canon.json_bytes({"action": name, "args": args, "plan": facts, "who": who}))
 
 
-def _work(app: App, action: Action[R], task: Task, begun: Event) -> R:
+def _work(app: App, action: Action[R], task: Task, begun: Event, show: Callable[[str], None]) -> R:
     try:
         outcome = action.work(app, task)  # may take hours; holds no transaction of guard's state
         done = replace(
@@ -153,18 +165,38 @@ def _work(app: App, action: Action[R], task: Task, begun: Event) -> R:
             digests={**begun.digests, **outcome.digests},
             facts=outcome.facts,
         )
-        app.record(lambda tx: _remember(app, action, outcome, done, tx), done)
+        _record(app, action, done, outcome.remember)
     except BaseException as error:
         ending = Ending.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Ending.FAILED
         if any(run.run == begun.run for run in app.state.open_runs()):  # else its end was written before this came
-            app.record(_nothing, replace(begun, ending=ending, facts={"error": type(error).__name__}))
+            _record(app, action, replace(begun, ending=ending, facts={"error": type(error).__name__}))
         raise
     outcome.after(app)
+    if action.level in _WITH_CODE:
+        show(_told(done))
     return outcome.result
 
 
-def _remember(app: App, action: Action[R], outcome: Outcome[R], done: Event, tx: Tx) -> None:
-    """Keep what the work wants kept; a dual action that was carried out waits again the next time."""
-    outcome.remember(tx)
-    if action.level is Level.DUAL and done.ending is Ending.DONE:
-        app.access.settle(tx, done.digests["action"], done.who)
+_WITH_CODE = frozenset({Level.PRIVILEGED, Level.DUAL})
+_SHOWN = 5
+"""Objects and counts that a person is shown of what was done; the ledger has them all."""
+
+
+def _told(done: Event) -> str:
+    """Return what was really done, in one line: who typed a code for something else sees it."""
+    shown = [*done.objects[:_SHOWN], *(f"{name} {count:,}" for name, count in [*done.counts.items()][:_SHOWN])]
+    more = max(0, len(done.objects) - _SHOWN) + max(0, len(done.counts) - _SHOWN)
+    return f"{done.what} {done.ending}{': ' if shown else ''}{', '.join(shown)}{f' and {more} more' if more else ''}"
+
+
+def _record(app: App, action: Action[R], end: Event, remember: Callable[[Tx], None] = _nothing) -> None:
+    """Record an end with what the work wants kept. A dual action that was done is asked for anew another time."""
+
+    def work(tx: Tx) -> None:
+        remember(tx)
+        if action.level in _WITH_CODE:
+            app.access.ended(tx, end.digests["action"], end.who, end.ending)
+        if action.level is Level.DUAL and end.ending is Ending.DONE:
+            app.access.settle(tx, end.digests["action"], end.who)
+
+    app.record(work, end)

@@ -89,6 +89,8 @@ def within(app: App, key: KeyInfo) -> Callable[[Tx], Sequence[str]]:
         out = [f"the token column {each.name}" for each in store.indexes(tx) if each.key_id == key.id]
         if key.purpose == "totp" and (count := app.access.secrets_under(tx, key.id)):
             out.append(f"the second factors of {count} people")
+        if key.purpose == "totp" and (count := app.access.requests_under(tx, key.id)):
+            out.append(f"{count} requests that wait")
         if live := lease.live(tx, app.clock.now(), key.id):
             last = max(each.until for each in live)
             out.append(f"{len(live)} leases of the shop's processes, the last until {last:%Y-%m-%d %H:%M} UTC")

@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from guard.actions import agent, vault
+from guard.actions.access import four_eyes
 from guard.audit.anchors.enough import counting
 from guard.config import POLICIES, load_policy
 from guard.config.audit import AuditPolicy
@@ -254,11 +255,17 @@ def _agent(app: App) -> Iterator[Check]:
         yield Check("agent", Found.WRONG, detail, 'set agent.socket in guard.toml, e.g. to "/run/guard/guard.sock"')
 
 
+def _people(app: App) -> Iterator[Check]:
+    lack = four_eyes(app)
+    text, remedy = lack or ("what is dual takes different people, and there are enough", "")
+    yield Check("four eyes", Found.WARNING if lack else Found.WELL, text, remedy)
+
+
 def _mode(app: App) -> Iterator[Check]:
-    yield Check(
-        "mode", Found.WARNING, "embedded: whoever can read the root key can step around the second factor",
-        f"docs/THREAT_MODEL.md; keep {app.home} to one account",
-    )  # fmt: skip
+    mode = agent.mode(app)
+    yield Check("mode", Found.WELL if mode.is_well else Found.WARNING, mode.text, mode.remedy)
+    if mode.exchange:
+        yield Check("exchange", Found.WRONG, mode.exchange, "runbooks/several-people.md")
 
 
 _LOOKS: dict[str, Callable[[App], Iterator[Check]]] = {
@@ -272,5 +279,6 @@ _LOOKS: dict[str, Callable[[App], Iterator[Check]]] = {
     "vault": _vault,
     "anchors": _anchors,
     "agent": _agent,
+    "four eyes": _people,
     "mode": _mode,
 }

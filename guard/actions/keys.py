@@ -233,7 +233,9 @@ UNDO_RETIRE: Action[Changed] = Action(
     "keys.retire.undo", Level.PRIVILEGED, Activity.ENTITY_UPDATE, _undo, _plan_undo, holds=_HOLDS
 )
 DESTROY: Action[Changed] = Action(
-    "keys.destroy", Level.DUAL, Activity.ENTITY_DELETE, _destroy, _plan_destroy, holds=("keys", "shop")
+    "keys.destroy", Level.DUAL, Activity.ENTITY_DELETE, _destroy, _plan_destroy, holds=("keys", "shop"), lasting=True
 )
 CANCEL: Action[Changed] = Action("keys.cancel", Level.ROUTINE, Activity.ENTITY_UPDATE, _cancel, _plan_cancel)
-EXPORT: Action[Exported] = Action("keys.export", Level.DUAL, Activity.ENTITY_READ, _export, _plan_export, holds=_HOLDS)
+EXPORT: Action[Exported] = Action(
+    "keys.export", Level.DUAL, Activity.ENTITY_READ, _export, _plan_export, holds=_HOLDS, lasting=True
+)

@@ -136,5 +136,7 @@ def _persons(app: App) -> Persons:
 FIND: Action[Found] = Action("audit.find", Level.ROUTINE, Activity.DATA_READ, _find, _plan_find)
 """Looks up what the ledger calls somebody, by their key in the shop."""
 
-REVEAL: Action[list[Revealed]] = Action("audit.reveal", Level.PRIVILEGED, Activity.DATA_READ, _reveal, _plan_reveal)
+REVEAL: Action[list[Revealed]] = Action(
+    "audit.reveal", Level.PRIVILEGED, Activity.DATA_READ, _reveal, _plan_reveal, reads=True
+)
 """Opens what entries say of people in clear."""

@@ -61,6 +61,8 @@ path = "anchors"
 # user (os_user in policies/access.toml), name a path that user can reach, in a folder of guard's own:
 # [agent]
 # socket = "/run/guard/guard.sock"
+# The same socket runs commands for people who are other OS users: runbooks/several-people.md. Files they name lie in
+# exchange = "/srv/guard-exchange"
 
 [report]
 folder = "reports"

@@ -1,6 +1,7 @@
 """Shred the data of people, class by class: their key is wiped, and a receipt says what is dead since when.
 
-One person needs a code, several a second one a day later. What a law or a hold still wants kept is refused by name. The
+For one person a code is enough; for several it takes two people and a day. What a law or a hold still wants kept is
+refused by name. The
 key goes first, in one transaction with the receipt; what else has to be done in live stores is in the receipt, and is
 done by this run, the next one or the daily job.
 """
@@ -163,5 +164,5 @@ def _failures(failed: Mapping[str, GuardError]) -> dict[str, str]:
 SHRED: Action[Shredded] = Action("keys.shred", Level.PRIVILEGED, Activity.DATA_DELETE, _shred, _plan, holds=("shop",))
 """Shreds one person's data of one class or more."""
 
-SHRED_MANY: Action[Shredded] = replace(SHRED, name="keys.shred.many", level=Level.DUAL)
-"""Shreds the data of several people: it waits a day, and can be cancelled meanwhile."""
+SHRED_MANY: Action[Shredded] = replace(SHRED, name="keys.shred.many", level=Level.DUAL, lasting=True)
+"""Shreds the data of several people: another person approves it, it waits a day, and can be cancelled meanwhile."""

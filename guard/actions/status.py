@@ -11,7 +11,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from guard.access import Stage
 from guard.actions import agent, vault
+from guard.actions.access import four_eyes
 from guard.audit.anchors.enough import late, what_helps
 from guard.config import POLICIES, load_policy
 from guard.crypto import kit
@@ -228,7 +230,10 @@ def _access(app: App) -> Iterator[Line]:
     for each in app.access.requests():
         if each.kind != "standing":
             text = f"{each.action} was asked for by {each.by}: {each.kind} until {each.until:%Y-%m-%d %H:%M} UTC"
-            yield Line(Light.YELLOW, "access", text, f"guard access refuse {each.id} cancels it")
+            approve = f"guard access approve {each.id}, by another person; " if each.kind == Stage.ASKS else ""
+            yield Line(Light.YELLOW, "access", text, f"{approve}guard access refuse {each.id} cancels it")
+    if lack := four_eyes(app):
+        yield Line(Light.YELLOW, "access", *lack)
     latest = app.ledger.list(limit=200)
     denied = sum(entry.outcome is Ending.DENIED and entry.facts.get("reason") != "waits" for entry in latest)
     if denied:

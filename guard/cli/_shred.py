@@ -28,7 +28,7 @@ def shred(door: Door, kind: str | None, people: tuple[str, ...], classes: tuple[
     """Destroy the keys of people, so that what is sealed under them is never read again. Needs a second factor.
 
     KIND is a [subject] of the catalog, KEY what its key column holds. Without --class every class goes. For several
-    people two codes are needed, a day apart. What a law or a hold still wants kept is refused, exit 14.
+    people at once another person approves it, and it waits a day. What has to be kept is refused, exit 14.
 
     The receipt says since when the data is dead in live stores, and when in all backups: at the end of the epoch.
 

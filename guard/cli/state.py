@@ -108,7 +108,7 @@ def _tell(back: Back) -> None:
         say("  ledger's key was changed later. Now the older one signs again, until guard keys rotate ledger.")
     say(
         f"No longer valid: {voided.grants} grants, {voided.requests} requests that waited, {voided.approvals} standing "
-        f"approvals, {voided.recovery_codes} recovery codes, and all one-time codes of this minute and before."
+        f"approvals, {voided.recovery_codes} recovery codes, and all one-time codes of this minute and the next."
     )
     if back.erasures:
         say(

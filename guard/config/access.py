@@ -14,6 +14,7 @@ Pattern = Annotated[
         description='an action ("backup.run"), a group ("backup.*") or "*"',
     ),
 ]
+Given = Annotated[str, msgspec.Meta(pattern=r"^(\*|[^.]+\.[^.]+)$", description='a column ("Customer.Email") or "*"')]
 Form = Literal["clear", "masked", "pseudonym", "hidden"]
 """How a role sees the values of a tier."""
 
@@ -72,6 +73,29 @@ class ServiceRule(_Part, frozen=True, kw_only=True):
     """The OS user whose processes are this service at the agent's socket; absent: the agent's own user."""
     routine: tuple[Pattern, ...] = ()
     standing: tuple[Pattern, ...] = ()
+    columns: tuple[Given, ...] = ()
+    """Columns whose keys the service gets at the agent's socket, and whose values the agent seals and opens for it."""
+
+
+Purpose = Annotated[
+    str, msgspec.Meta(pattern=r"^[a-z][a-z0-9-]{0,39}$", description='a short word such as "delivery"; never a name')
+]
+
+
+class Purposes(_Part, frozen=True, kw_only=True):
+    """For which purposes each role sees the columns of a tier clear; a role without any needs to name none."""
+
+    owner: tuple[Purpose, ...] = ()
+    security: tuple[Purpose, ...] = ()
+    ops: tuple[Purpose, ...] = ()
+    support: tuple[Purpose, ...] = ()
+    finance: tuple[Purpose, ...] = ()
+    auditor: tuple[Purpose, ...] = ()
+
+    def of(self, role: Role) -> tuple[Purpose, ...]:
+        """Return the purposes of a person's role; services have none."""
+        found: tuple[Purpose, ...] = getattr(self, role.value, ())
+        return found
 
 
 class TierRule(_Part, frozen=True, kw_only=True):
@@ -83,6 +107,13 @@ class TierRule(_Part, frozen=True, kw_only=True):
     support: Form = "hidden"
     finance: Form = "hidden"
     auditor: Form = "hidden"
+    purpose: Purposes = Purposes()
+
+    def form(self, role: Role, purpose: str | None = None) -> Form:
+        """Return how a role sees the tier; what is clear for certain purposes only is masked for all others."""
+        found: Form = getattr(self, role.value, "hidden")
+        bound = self.purpose.of(role)
+        return "masked" if found == "clear" and bound and purpose not in bound else found
 
 
 def _exact(**spans: Span) -> None:
@@ -109,13 +140,17 @@ class CodeRule(_Part, frozen=True, kw_only=True):
 
 
 class DualRule(_Part, frozen=True, kw_only=True):
-    """How long what cannot be undone waits, and how long it may be carried out after that."""
+    """How many people a dual action takes, how soon they approve it, how long it waits and then stays open."""
 
+    people: Annotated[int, msgspec.Meta(ge=1, le=5)] = 2
+    """Distinct people, whoever asks being the first. 1: nobody else is asked, and every dual action waits `wait`."""
+    approve_in: Span = Span.parse("1 hour")
     wait: Span = Span.parse("24 hours")
+    """From the request on, for what cannot be undone; with `people` = 1 for all."""
     open_for: Span = Span.parse("7 days")
 
     def __post_init__(self) -> None:
-        _exact(wait=self.wait, open_for=self.open_for)
+        _exact(approve_in=self.approve_in, wait=self.wait, open_for=self.open_for)
 
 
 class AccessPolicy(_Part, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hmac import HMAC
 
 from guard.canon import parts
-from guard.crypto import escrow, kit, life, random, recovery, store
+from guard.crypto import escrow, kit, life, random, recovery, store, xaes
 from guard.crypto.kek import Origin
 from guard.crypto.life import KEK, KeyInfo
 from guard.crypto.ring import Ring, kek_row, kit_tag, open_sealed, unlocked
@@ -230,6 +230,13 @@ class Keyring:
         if row.life is Life.DESTROYED:
             raise InterlockError(f"key {key_id:010x} is destroyed: there is nothing left to export")
         return escrow.document(self._state.store_id, self.ring.load(row), row.commitment, recipient)
+
+    def forget_ended(self) -> None:
+        """Drop opened keys that another process has retired or destroyed since: from here on they open nothing."""
+        if ended := {key.id for key in self.list() if not key.opens} & self.ring.opened.keys():
+            for key_id in ended:
+                self.ring.opened.pop(key_id, None)
+            xaes.clear()
 
     def _end(self, tx: Tx, key_id: int, to: Life, in_use: Callable[[Tx], Sequence[str]]) -> None:
         key = _info(tx, key_id)

@@ -55,9 +55,10 @@ class Sealed:
         done = tx.execute(update(self._table).where(*same, self._table.c.seal == row["seal"]).values(**new))
         return done.rowcount == 1
 
-    def drop_before(self, tx: Tx, column: str, value: str) -> None:
-        """Delete the rows whose `column` is less than `value`."""
-        tx.execute(delete(self._table).where(self._table.c[column] < value))
+    def drop_before(self, tx: Tx, column: str, value: str, **equal: Any) -> None:
+        """Delete the rows whose `column` is less than `value`, and whose others equal what is given."""
+        same = [self._table.c[name] == each for name, each in equal.items()]
+        tx.execute(delete(self._table).where(self._table.c[column] < value, *same))
 
     def _sealed(self, values: Row) -> dict[str, Any]:
         bare = {column.name: values.get(column.name) for column in self._table.columns if column.name != "seal"}

@@ -7,15 +7,21 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
-from guard.access import Access, code_at
+from guard.access import Access, Enrolment, Terms, code_at
+from guard.actions import Action, Caller, Outcome, Plan, Task, perform
+from guard.actions.people import ADD
+from guard.actions.setup import Answers, set_up
+from guard.app import App
+from guard.audit import Query
 from guard.clock import Clock, SteppedClock
 from guard.config import load_policy
 from guard.config.access import AccessPolicy
 from guard.crypto import random
 from guard.crypto.keyring import Keyring
 from guard.errors import GuardError
-from guard.events import Event, Level, Principal, Role
+from guard.events import Activity, Event, Level, Principal, Role
 from guard.state import State
 
 STEP = timedelta(seconds=30)
@@ -87,17 +93,36 @@ class House:
         return Phone(self.access.person_of(os_user), enrolment.secret_text, codes, self.clock)
 
     def allow(
-        self, at: At, name: str = "fields.encrypt", level: Level = Level.PRIVILEGED, digest: str = "d" * 64
+        self,
+        at: At,
+        name: str = "fields.encrypt",
+        level: Level = Level.PRIVILEGED,
+        digest: str = "d" * 64,
+        terms: Terms | None = None,
     ) -> str:
-        return self.access.allow(at, name, level, digest, Words(), None)
+        return self.access.allow(at, name, level, digest, Words(), None, terms)
 
-    def why(self, at: At, name: str = "fields.encrypt", level: Level = Level.PRIVILEGED, digest: str = "d" * 64) -> str:
+    def why(
+        self,
+        at: At,
+        name: str = "fields.encrypt",
+        level: Level = Level.PRIVILEGED,
+        digest: str = "d" * 64,
+        terms: Terms | None = None,
+    ) -> str:
         """Return the reason for which `allow` refuses; "" when it lets through."""
         try:
-            self.allow(at, name, level, digest)
+            self.allow(at, name, level, digest, terms)
         except GuardError as error:
             return str(error.reason)  # type: ignore[attr-defined]
         return ""
+
+
+def one_is_enough(house: House) -> House:
+    """Let the policy ask for one person, who waits a day."""
+    house.policy = structs.replace(house.policy, dual=structs.replace(house.policy.dual, people=1))
+    house.access = house.again()
+    return house
 
 
 def wrong(phone: Phone) -> str:
@@ -141,3 +166,69 @@ def shop_url(tmp_path: Path) -> str:
 def ada(house: House) -> Phone:
     """An owner."""
     return house.phone()
+
+
+@dataclass(slots=True)
+class Folder:
+    """A guard folder with Ada as its owner, and her authenticator."""
+
+    app: App
+    clock: SteppedClock
+    secrets: dict[str, str] = field(default_factory=dict)
+    recovery: tuple[str, ...] = ()
+
+    def enrol(self, enrolment: Enrolment) -> tuple[str, str]:
+        self.secrets[enrolment.os_user] = enrolment.secret_text
+        first = self.code(enrolment.os_user)
+        self.clock.step(STEP)
+        return first, self.code(enrolment.os_user)
+
+    def code(self, os_user: str = "ada") -> str:
+        return code_at(self.secrets[os_user], self.clock.now())
+
+    def caller(self, os_user: str = "ada", ask: Callable[[str], str] | None = None) -> Caller:
+        """Return the person with a fresh code at hand, unless `ask` says otherwise."""
+        self.clock.step(STEP)
+        return Caller(self.app.access.person_of(os_user), ask or (lambda _: self.code(os_user)))
+
+    def take_in(self, os_user: str, role: Role) -> tuple[str, ...]:
+        enrolment = self.app.access.begin_enrolment(os_user.title(), os_user, role)
+        member = self.app.access.confirm(enrolment, *self.enrol(enrolment))
+        return perform(self.app, self.caller(), ADD, person=member.person.id)
+
+    def outcomes(self, what: str) -> list[str]:
+        return [" ".join([each.outcome, *each.facts.values()]) for each in self.app.ledger.list(Query(what=what), 100)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, shop_url: str, clock: SteppedClock) -> Iterator[Folder]:
+    made = Folder(None, clock)  # type: ignore[arg-type]
+    answers = Answers("Music", shop_url, "Ada", "ada")
+    done = set_up(tmp_path / "guard", answers, clock, made.enrol)
+    made.app, made.recovery = done.app, done.recovery_codes
+    yield made
+    made.app.close()
+
+
+@pytest.fixture
+def alone(folder: Folder) -> Folder:
+    """The same where one person is enough, who waits a day."""
+    path = folder.app.policies / "access.toml"
+    path.write_text(path.read_text().replace("people = 2", "people = 1"))
+    folder.app.close()
+    folder.app = App.open(folder.app.home / "guard.toml", folder.clock)
+    return folder
+
+
+def touch(app: App, task: Task) -> Outcome[str]:
+    """Change one fact of state, so that a test can tell whether anything was changed."""
+    return Outcome("touched", remember=lambda tx: app.state.meta.set(tx, "touched", str(task.args.get("n", 0))))
+
+
+def plan(app: App, args: object) -> Plan:
+    return Plan(("touch one fact",), {"rows": 1})
+
+
+def action(level: Level, name: str = "test.touch") -> Action[str]:
+    standing = (lambda app: b"policy 1") if level is Level.PRIVILEGED else None
+    return Action(name, level, Activity.API_UPDATE, touch, plan, standing=standing)

@@ -1,85 +1,26 @@
 """Through the door of a real guard folder: what passes, what is refused, and the word the ledger keeps for it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from msgspec import structs
 from sqlalchemy import text
 
-from guard.access import Enrolment, code_at
 from guard.actions import Action, Caller, Outcome, Plan, Task, perform
-from guard.actions.access import ADD, GRANT, REFUSE, declared
-from guard.actions.setup import Answers, set_up
+from guard.actions.access import GRANT, REFUSE, declared
+from guard.actions.people import ADD
 from guard.app import App
 from guard.audit import Query
-from guard.clock import SteppedClock
 from guard.config import Secret
 from guard.config.settings import ShopSettings
 from guard.errors import BusyError, ConfigError, DeniedError, InterlockError, WaitingError
 from guard.events import Activity, Ending, Event, Level, Principal, PrincipalId, Role
-from tests.access.conftest import STEP
+from tests.access.conftest import Folder, action, touch
 
 DAY = timedelta(days=1)
-
-
-@dataclass(slots=True)
-class Folder:
-    """A guard folder with Ada as its owner, and her authenticator."""
-
-    app: App
-    clock: SteppedClock
-    secrets: dict[str, str] = field(default_factory=dict)
-    recovery: tuple[str, ...] = ()
-
-    def enrol(self, enrolment: Enrolment) -> tuple[str, str]:
-        self.secrets[enrolment.os_user] = enrolment.secret_text
-        first = self.code(enrolment.os_user)
-        self.clock.step(STEP)
-        return first, self.code(enrolment.os_user)
-
-    def code(self, os_user: str = "ada") -> str:
-        return code_at(self.secrets[os_user], self.clock.now())
-
-    def caller(self, os_user: str = "ada", ask: Callable[[str], str] | None = None) -> Caller:
-        """Return the person with a fresh code at hand, unless `ask` says otherwise."""
-        self.clock.step(STEP)
-        return Caller(self.app.access.person_of(os_user), ask or (lambda _: self.code(os_user)))
-
-    def take_in(self, os_user: str, role: Role) -> tuple[str, ...]:
-        enrolment = self.app.access.begin_enrolment(os_user.title(), os_user, role)
-        member = self.app.access.confirm(enrolment, *self.enrol(enrolment))
-        return perform(self.app, self.caller(), ADD, person=member.person.id)
-
-    def outcomes(self, what: str) -> list[str]:
-        return [" ".join([each.outcome, *each.facts.values()]) for each in self.app.ledger.list(Query(what=what), 100)]
-
-
-@pytest.fixture
-def folder(tmp_path: Path, shop_url: str, clock: SteppedClock) -> Iterator[Folder]:
-    made = Folder(None, clock)  # type: ignore[arg-type]
-    answers = Answers("Music", shop_url, "Ada", "ada")
-    done = set_up(tmp_path / "guard", answers, clock, made.enrol)
-    made.app, made.recovery = done.app, done.recovery_codes
-    yield made
-    made.app.close()
-
-
-def touch(app: App, task: Task) -> Outcome[str]:
-    """Change one fact of state, so that a test can tell whether anything was changed."""
-    return Outcome("touched", remember=lambda tx: app.state.meta.set(tx, "touched", str(task.args.get("n", 0))))
-
-
-def plan(app: App, args: object) -> Plan:
-    return Plan(("touch one fact",), {"rows": 1})
-
-
-def action(level: Level, name: str = "test.touch") -> Action[str]:
-    standing = (lambda app: b"policy 1") if level is Level.PRIVILEGED else None
-    return Action(name, level, Activity.API_UPDATE, touch, plan, standing=standing)
 
 
 SERVICE = Principal(PrincipalId("s-daemon"), Role.SERVICE, "daemon")
@@ -233,21 +174,21 @@ def test_a_killed_run_whose_shop_cannot_be_asked_does_not_stop_what_would_mend_i
     assert [each.run for each in folder.app.state.stale_runs()] == [lost.run]
 
 
-def test_a_dual_action_waits_a_day_is_done_once_and_then_waits_again(folder: Folder) -> None:
+def test_a_dual_action_waits_a_day_is_done_once_and_then_waits_again(alone: Folder) -> None:
     dual = action(Level.DUAL)
     with pytest.raises(WaitingError):
-        perform(folder.app, folder.caller(), dual, n=1)
-    folder.clock.step(DAY)
+        perform(alone.app, alone.caller(), dual, n=1)
+    alone.clock.step(DAY)
     with pytest.raises(WaitingError):
-        perform(folder.app, folder.caller(), dual, n=2)
-    assert perform(folder.app, folder.caller(), dual, n=1) == "touched"
+        perform(alone.app, alone.caller(), dual, n=2)
+    assert perform(alone.app, alone.caller(), dual, n=1) == "touched"
     with pytest.raises(WaitingError):
-        perform(folder.app, folder.caller(), dual, n=1)
-    assert folder.outcomes("test.touch") == ["denied waits", "denied waits", "begun code", "done", "denied waits"]
+        perform(alone.app, alone.caller(), dual, n=1)
+    assert alone.outcomes("test.touch") == ["denied waits", "denied waits", "begun code", "done", "denied waits"]
 
 
 @pytest.mark.parametrize("error", [InterlockError("no space"), KeyboardInterrupt()])
-def test_a_dual_action_that_did_not_end_may_be_tried_again(folder: Folder, error: BaseException) -> None:
+def test_a_dual_action_that_did_not_end_may_be_tried_again(alone: Folder, error: BaseException) -> None:
     broken = [error]
 
     def work(app: App, task: Task) -> Outcome[str]:
@@ -257,31 +198,31 @@ def test_a_dual_action_that_did_not_end_may_be_tried_again(folder: Folder, error
 
     dual = Action("test.touch", Level.DUAL, Activity.API_UPDATE, work)
     with pytest.raises(WaitingError):
-        perform(folder.app, folder.caller(), dual)
-    folder.clock.step(DAY)
+        perform(alone.app, alone.caller(), dual)
+    alone.clock.step(DAY)
     with pytest.raises(type(error)):
-        perform(folder.app, folder.caller(), dual)
-    assert perform(folder.app, folder.caller(), dual) == "touched"
+        perform(alone.app, alone.caller(), dual)
+    assert perform(alone.app, alone.caller(), dual) == "touched"
 
 
-def test_a_dual_action_that_was_done_in_part_may_be_gone_on_with(folder: Folder) -> None:
+def test_a_dual_action_that_was_done_in_part_may_be_gone_on_with(alone: Folder) -> None:
     dual = Action("test.touch", Level.DUAL, Activity.API_UPDATE, lambda app, task: Outcome("", ending=Ending.PARTLY))
     with pytest.raises(WaitingError):
-        perform(folder.app, folder.caller(), dual)
-    folder.clock.step(DAY)
+        perform(alone.app, alone.caller(), dual)
+    alone.clock.step(DAY)
     for _ in range(2):
-        perform(folder.app, folder.caller(), dual)
-    assert folder.outcomes("test.touch")[1:] == ["begun code", "partly", "begun code", "partly"]
+        perform(alone.app, alone.caller(), dual)
+    assert alone.outcomes("test.touch")[1:] == ["begun code", "partly", "begun code", "partly"]
 
 
-def test_a_dual_action_that_found_its_place_taken_keeps_its_turn(folder: Folder) -> None:
+def test_a_dual_action_that_found_its_place_taken_keeps_its_turn(alone: Folder) -> None:
     dual = Action("test.touch", Level.DUAL, Activity.API_UPDATE, touch, holds=("shop",))
     with pytest.raises(WaitingError):
-        perform(folder.app, folder.caller(), dual)
-    folder.clock.step(DAY)
-    with folder.app.hold(("shop",), timedelta()), pytest.raises(BusyError):
-        perform(folder.app, folder.caller(), dual)
-    assert perform(folder.app, folder.caller(), dual) == "touched"
+        perform(alone.app, alone.caller(), dual)
+    alone.clock.step(DAY)
+    with alone.app.hold(("shop",), timedelta()), pytest.raises(BusyError):
+        perform(alone.app, alone.caller(), dual)
+    assert perform(alone.app, alone.caller(), dual) == "touched"
 
 
 # access.add ----------------------------------------------------------------------------------------------------------
@@ -333,17 +274,17 @@ def test_what_no_service_may_do_cannot_be_approved(folder: Folder) -> None:
     again.close()
 
 
-def test_what_waits_is_refused_by_anyone_without_a_code(folder: Folder) -> None:
-    folder.take_in("bob", Role.SUPPORT)
+def test_what_waits_is_refused_by_anyone_without_a_code(alone: Folder) -> None:
+    alone.take_in("bob", Role.SUPPORT)
     with pytest.raises(WaitingError):
-        perform(folder.app, folder.caller(), action(Level.DUAL))
-    (waiting,) = folder.app.access.requests()
-    perform(folder.app, Caller(folder.app.access.person_of("bob")), REFUSE, request=waiting.id)
-    assert folder.app.access.requests() == ()
-    entry = folder.app.ledger.list(Query(what="access.refuse"), 1)[0]
+        perform(alone.app, alone.caller(), action(Level.DUAL))
+    (waiting,) = alone.app.access.requests()
+    perform(alone.app, Caller(alone.app.access.person_of("bob")), REFUSE, request=waiting.id)
+    assert alone.app.access.requests() == ()
+    entry = alone.app.ledger.list(Query(what="access.refuse"), 1)[0]
     assert (entry.objects, dict(entry.facts)) == ((waiting.id, "test.touch"), {"was": "waits"})
     with pytest.raises(ConfigError):
-        perform(folder.app, folder.caller(), REFUSE, request=waiting.id)
+        perform(alone.app, alone.caller(), REFUSE, request=waiting.id)
 
 
 def test_a_night_job_runs_under_an_approval_until_it_is_refused(folder: Folder) -> None:
@@ -361,5 +302,5 @@ def test_a_night_job_runs_under_an_approval_until_it_is_refused(folder: Folder) 
 
 def test_every_action_that_is_declared_has_a_name_and_a_level() -> None:
     found = declared()
-    assert {"access.add", "access.grant", "access.refuse"} <= found.keys()
+    assert {"access.add", "access.grant", "access.refuse", "access.approve"} <= found.keys()
     assert all(name.count(".") >= 1 and isinstance(each.level, Level) for name, each in found.items())

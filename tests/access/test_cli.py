@@ -218,3 +218,89 @@ def test_ctrl_d_where_a_code_is_asked_for_is_an_interrupt(folder: Folder) -> Non
     terminal.answer("The code it shows now: ", lambda: "\x04")
     assert terminal.end() == 130
     assert "unexpected" not in terminal.said
+
+
+# People and their second factor --------------------------------------------------------------------------------------
+
+
+def test_the_list_says_how_each_second_factor_stands(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    assert folder.guard("--json", "access", "list") == 0
+    ada, daemon, _ = json.loads(capsys.readouterr().out)
+    assert (ada["enabled"], ada["factor"], ada["enrol_until"], ada["locked_until"]) == (True, "active", None, None)
+    assert daemon["factor"] is None
+    assert folder.guard("access", "list") == 0
+    assert {"factor", "recovery_codes", "enrol_until", "locked_until"} <= set(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("words", [("enrol",), ("enrol", "--recovery-codes-only")])
+def test_without_a_terminal_nobody_enrols(
+    folder: Folder, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    assert folder.guard("access", *words) == 10
+    assert "no terminal" in capsys.readouterr().err
+    assert folder.outcomes("access.renew") == folder.outcomes("access.enrol") == []
+
+
+@pytest.mark.parametrize("command", ["disable", "reset"])
+def test_the_last_owner_stays_and_the_way_out_is_said(
+    folder: Folder, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert folder.guard("access", command, os_user()) == 14
+    assert "guard access add" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["disable", "enable", "reset"])
+def test_nobody_of_this_name_is_said(folder: Folder, capsys: pytest.CaptureFixture[str], command: str) -> None:
+    assert folder.guard("access", command, "nobody-here") == 2
+    assert "`guard access list`" in capsys.readouterr().err
+
+
+def _enrol(terminal: Terminal) -> None:
+    """Scan what is shown and type two codes, read off at once: of the step before this one, and of this one."""
+
+    def secret() -> str:
+        found = re.search(r"secret: ([A-Z2-7]{32})", terminal.said)
+        assert found is not None
+        return found[1]
+
+    terminal.answer("The code it shows now: ", lambda: code_at(secret(), CLOCK.now() - STEP))
+    terminal.answer("The next code", lambda: code_at(secret(), CLOCK.now()))
+
+
+_PRINTED = re.compile(r"^  ([A-Z2-7]{4}(?:-[A-Z2-7]{4}){3})\r?$", re.MULTILINE)
+
+
+def test_a_new_phone_is_enrolled_on_a_terminal_after_a_recovery_code(folder: Folder) -> None:
+    terminal = Terminal(folder, "access", "enrol")
+    terminal.answer("Code: ", lambda: folder.recovery[0])
+    for question in ("The code it shows now: ", "The next code"):  # a slip of the finger costs no other recovery code
+        terminal.answer(question, lambda: "12345")
+    _enrol(terminal)
+    assert "not two consecutive codes" in terminal.said
+    assert terminal.end() == 0
+    new = _PRINTED.findall(terminal.said)
+    assert len(set(new)) == 10
+    assert not set(new) & set(folder.recovery)
+    assert folder.outcomes("access.renew") == ["begun recovery code", "done authenticator"]
+    assert folder.outcomes("access.enrol") == ["begun role", "done"]
+    again = Terminal(folder, "access", "enrol")
+    again.answer("Code: ", lambda: folder.recovery[1])
+    assert again.end() == 10, "the old recovery codes have ended"
+
+
+def test_new_recovery_codes_are_given_on_a_terminal(folder: Folder) -> None:
+    terminal = Terminal(folder, "access", "enrol", "--recovery-codes-only")
+    terminal.answer("Code: ", lambda: folder.recovery[0])
+    assert terminal.end() == 0
+    assert len(set(_PRINTED.findall(terminal.said)) - set(folder.recovery)) == 10
+    assert "█" not in terminal.said, "the authenticator stays"
+    assert folder.outcomes("access.renew") == ["begun recovery code", "done recovery codes"]
+
+
+def test_somebody_is_taken_in_who_is_not_there(folder: Folder) -> None:
+    terminal = Terminal(folder, "access", "add", "Bob", "--os-user", "bob", "--role", "ops", "--later")
+    terminal.answer("Code: ", lambda: folder.recovery[0])
+    assert terminal.end() == 0
+    assert "`guard access enrol` within 24 hours" in terminal.said
+    assert "secret" not in terminal.said
+    assert folder.outcomes("access.add") == ["begun recovery code", "done none yet ops"]

@@ -86,6 +86,17 @@ def test_names_that_would_break_a_list_are_refused(house: House, name: str, os_u
         house.access.begin_enrolment(name, os_user, Role.OPS)
 
 
+def test_who_enrols_later_is_looked_at_as_closely(house: House, ada: Phone) -> None:
+    for name, os_user, role in [("Eve", "ada", Role.OPS), ("Eve\n", "eve", Role.OPS), ("Eve", "eve", Role.SERVICE)]:
+        with pytest.raises(ConfigError):
+            house.access.expect(name, os_user, role)
+    first, second = (house.access.expect(name, "eve", Role.OPS) for name in ("Eve", "Mallory"))
+    house.state.write(lambda tx: house.access.admit(tx, first))
+    with pytest.raises(ConfigError, match=first.person.id):
+        house.state.write(lambda tx: house.access.admit(tx, second))
+    assert house.access.person_of("eve").name == "Eve"
+
+
 def test_an_id_that_was_not_confirmed_here_is_nobody(house: House) -> None:
     with pytest.raises(ConfigError, match="not enrolled here"):
         house.access.confirmed("p-aaaaaaaaaa")

@@ -1,19 +1,21 @@
 """A code is counted before it is looked at, and taken once: over restarts, in parallel, with the clock set back."""
 
+import random
 from datetime import timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import delete, update
+from sqlalchemy import delete, select, update
 
+from guard.access import totp
 from guard.access.factor import locked_for
 from guard.access.store import FACTOR
 from guard.config import Span
 from guard.config.access import CodeRule
 from guard.crypto.envelope import Binding, Opener, Place
 from guard.errors import ClockError, DeniedError, TamperedError
-from guard.events import Level
+from guard.events import Level, Principal, Role
 from guard.state import Tx
 from tests.access.conftest import House, Phone, Words, wrong
 
@@ -68,6 +70,68 @@ def test_a_code_that_was_used_is_used_after_a_small_step_back_of_the_clock(house
     house.allow(ada.at_door(code))
     house.clock.step(-timedelta(seconds=4))
     assert house.why(ada.at_door(code)) == "used code"
+
+
+# A clock that is off -------------------------------------------------------------------------------------------------
+
+
+def drift_of(house: House, phone: Phone) -> int:
+    with house.state.read() as tx:
+        return int(tx.scalar(select(FACTOR.c.drift).where(FACTOR.c.person == phone.who.id)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("way", [1, -1])
+def test_a_clock_that_comes_to_be_two_steps_off_is_followed(house: House, ada: Phone, way: int) -> None:
+    assert house.why(ada.at_door(ada.code(2 * way))) == "wrong code"
+    for off, drift in [(0, 0), (way, way), (2 * way, way), (2 * way, way)]:
+        house.clock.step(timedelta(minutes=5))
+        assert house.why(ada.at_door(ada.code(off))) == ""
+        assert drift_of(house, ada) == drift
+    house.clock.step(timedelta(minutes=5))
+    assert house.why(ada.at_door(ada.code(3 * way))) == "wrong code", "two steps are the most"
+    assert house.why(ada.at_door(ada.code(-way))) == "wrong code", "three codes are good at a time, not more"
+
+
+def test_a_clock_that_was_set_right_is_followed_back(house: House, ada: Phone) -> None:
+    for off, drift in [(1, 1), (0, 0), (-1, -1), (0, 0)]:
+        house.clock.step(timedelta(minutes=5))
+        assert house.why(ada.at_door(ada.code(off))) == ""
+        assert drift_of(house, ada) == drift
+
+
+def test_the_drift_is_learned_at_enrolment(house: House) -> None:
+    enrolment = house.access.begin_enrolment("Eve", "eve", Role.OPS)
+    eve = Phone(Principal(enrolment.id, Role.OPS, "Eve"), enrolment.secret_text, (), house.clock)
+    house.access.finish(enrolment, (eve.code(0), eve.code(1)))
+    assert drift_of(house, eve) == 1
+    house.clock.step(timedelta(minutes=1))
+    assert house.why(eve.at_door(eve.code(2))) == ""
+
+
+def test_neither_a_wrong_nor_a_used_nor_a_recovery_code_moves_the_drift(house: House, ada: Phone) -> None:
+    code = ada.code(1)
+    assert house.why(ada.at_door(code)) == ""
+    assert [house.why(ada.at_door(each)) for each in (code, wrong(ada), ada.recovery[0])] == [
+        "used code",
+        "wrong code",
+        "",
+    ]
+    assert drift_of(house, ada) == 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_code_passes_twice_and_no_step_goes_back_while_the_clock_wanders(
+    house: House, ada: Phone, seed: int
+) -> None:
+    chance, passed = random.Random(seed), [0]
+    for _ in range(40):
+        off = chance.randint(-2, 2)
+        step = totp.step_at(house.clock.now()) + off
+        if house.why(ada.at_door(ada.code(off))) == "":
+            assert step > max(passed)
+            passed.append(step)
+        house.clock.step(timedelta(seconds=chance.choice([5, 30, 300])))
+    assert len(passed) > 5
 
 
 # Lockout -------------------------------------------------------------------------------------------------------------
@@ -200,7 +264,18 @@ def test_a_secret_under_a_key_for_something_else_is_not_opened(house: House) -> 
         factors._key(house.keyring.current("digest").id)
 
 
-@pytest.mark.parametrize("change", [{"tries": 0}, {"last_step": 0}, {"locked_until": None}, {"secret": b"x"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tries": 0},
+        {"last_step": 0},
+        {"drift": 1},
+        {"locked_until": None},
+        {"secret": b"x"},
+        {"secret": None},
+        {"open_until": "2099-01-01T00:00:00.000000Z"},
+    ],
+)
 def test_a_changed_row_of_a_factor_is_noticed(house: House, ada: Phone, change: dict[str, object]) -> None:
     for _ in range(RULE.tries):
         house.why(ada.at_door(wrong(ada)))

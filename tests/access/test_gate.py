@@ -4,9 +4,10 @@ from datetime import timedelta
 
 import pytest
 
+from guard.access import Terms
 from guard.errors import DeniedError
-from guard.events import GUARD, Level, Principal, PrincipalId, Role
-from tests.access.conftest import At, House, Phone
+from guard.events import GUARD, Ending, Level, Principal, PrincipalId, Role
+from tests.access.conftest import At, House, Phone, Words, one_is_enough
 
 DAEMON = Principal(PrincipalId("s-daemon"), Role.SERVICE, "daemon")
 
@@ -73,8 +74,77 @@ def test_the_plan_is_shown_before_the_code_is_asked_for(house: House, ada: Phone
 
 def test_before_a_dual_action_it_says_that_it_waits(house: House, ada: Phone) -> None:
     at = ada.at_door()
-    assert house.why(at, "fields.decrypt", Level.DUAL) == "waits"
-    assert any("cannot be undone: it waits 1 day" in line for line in at.seen)
+    assert house.why(at, "keys.export", Level.DUAL, terms=Terms(lasting=True)) == "waits"
+    assert at.seen[-2:] == [
+        "  It is done once another person approved it within 1 hour.",
+        "  This cannot be undone: it waits 1 day and can be cancelled till then.",
+    ]
+
+
+def test_where_one_person_is_enough_it_says_that_all_of_it_waits(house: House, ada: Phone) -> None:
+    at = ada.at_door()
+    assert one_is_enough(house).why(at, "fields.decrypt", Level.DUAL) == "waits"
+    assert at.seen[-1] == "  It waits 1 day and can be cancelled till then."
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "policy", "way_out"),
+    [
+        ("fields.decrypt", Level.DUAL, None, "guard access approve"),
+        ("retention.run", Level.PRIVILEGED, b"policy", "guard access grant retention.run"),
+        ("backup.prune", Level.PRIVILEGED, None, "the service daemon, which may do it within its policy"),
+        ("fields.encrypt", Level.PRIVILEGED, None, "no option and no variable takes a code"),
+    ],
+)
+def test_the_way_out_without_a_terminal_fits_the_action(
+    house: House, ada: Phone, name: str, level: Level, policy: bytes | None, way_out: str
+) -> None:
+    with pytest.raises(DeniedError) as caught:
+        house.access.allow(At(ada.who), name, level, "d" * 64, Words(), policy)
+    assert (caught.value.reason, caught.value.exit_code) == ("no code", 10)
+    assert way_out in str(caught.value.hint)
+
+
+def test_the_last_code_is_shown_before_the_next_is_asked_for(house: House, ada: Phone) -> None:
+    """Who sees an action there that they did not do knows that a code of theirs was spent on it."""
+    at, started = ada.at_door(), house.clock.now()
+    house.allow(at)
+    assert not any("last code" in line for line in at.seen)
+    house.state.write(lambda tx: house.access.ended(tx, "d" * 64, ada.who.id, Ending.PARTLY))
+    for digest, ending in (("e" * 64, "partly"), ("f" * 64, "without an end")):
+        house.clock.step(timedelta(days=3))
+        at = ada.at_door()
+        house.allow(at, digest=digest)
+        assert at.seen[0] == f"last code: {started:%Y-%m-%d %H:%M} UTC fields.encrypt {ending}"
+        started = house.clock.now()
+
+
+def test_a_code_that_only_asked_is_shown_as_that(house: House, ada: Phone) -> None:
+    house.why(ada.at_door(), "fields.decrypt", Level.DUAL)
+    house.clock.step(timedelta(minutes=1))
+    at = ada.at_door()
+    house.allow(at)
+    assert at.seen[0].endswith("fields.decrypt waits")
+
+
+def test_a_code_to_read_holds_for_the_same_reading_for_five_minutes(house: House, ada: Phone) -> None:
+    reads, at = Terms(reads=True), ada.at_door()
+    assert house.allow(at, "audit.reveal", terms=reads) == "code"
+    at.ask = None
+    house.clock.step(timedelta(minutes=4))
+    assert house.allow(at, "audit.reveal", terms=reads) == "grant"
+    assert "still holds for this" in at.seen[-1]
+    bob = house.phone("bob")
+    assert house.why(At(bob.who), "audit.reveal", terms=reads) == "no code"
+    assert house.why(at, "audit.reveal", digest="e" * 64, terms=reads) == "no code"
+    house.clock.step(timedelta(minutes=1))
+    assert house.why(at, "audit.reveal", terms=reads) == "no code"
+
+
+def test_a_code_that_changes_something_is_never_used_again(house: House, ada: Phone) -> None:
+    house.allow(ada.at_door())
+    assert house.why(At(ada.who)) == "no code"
+    assert house.why(At(ada.who), terms=Terms(reads=True)) == "no code"
 
 
 def test_a_closed_terminal_is_no_code(house: House, ada: Phone) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from guard.access.grants import Grants
+from guard.access.grants import Given, Grants
 from guard.errors import DeniedError
 from guard.events import PrincipalId
 from tests.access.conftest import House
@@ -25,7 +25,8 @@ class Desk:
     grants: Grants
 
     def give(self, person: PrincipalId, digest: str) -> str:
-        return self.house.state.write(lambda tx: self.grants.give(tx, person, digest, self.house.clock.now()))
+        given = Given("fields.encrypt", digest, self.house.clock.now())
+        return self.house.state.write(lambda tx: self.grants.give(tx, person, given))
 
     def spend(self, grant: str, person: PrincipalId, digest: str) -> None:
         self.house.state.write(lambda tx: self.grants.spend(tx, grant, person, digest, self.house.clock.now()))
@@ -78,9 +79,22 @@ def test_a_grant_that_was_never_given_is_refused(desk: Desk) -> None:
     assert desk.refuses("g-aaaaaaaaaa", ADA, "a" * 64)
 
 
-def test_grants_whose_time_is_over_are_forgotten(desk: Desk) -> None:
-    desk.give(ADA, "a" * 64)
-    desk.house.clock.step(timedelta(minutes=6))
-    desk.give(ADA, "b" * 64)
+def test_grants_that_are_over_are_forgotten_but_for_the_last_of_each_person(desk: Desk) -> None:
+    for person in (ADA, BOB, ADA):
+        desk.give(person, "a" * 64)
+        desk.house.clock.step(timedelta(minutes=6))
     with desk.house.state.read() as tx:
-        assert len(desk.grants._rows.find(tx)) == 1
+        assert sorted(row["person"] for row in desk.grants._rows.find(tx)) == [ADA, BOB]
+
+
+def test_of_several_grants_for_the_same_the_newest_gets_the_ending(desk: Desk) -> None:
+    desk.give(ADA, "a" * 64)
+    desk.house.clock.step(timedelta(minutes=1))
+    desk.give(ADA, "a" * 64)
+    desk.house.state.write(lambda tx: desk.grants.ended(tx, ADA, "a" * 64, "done"))
+    with desk.house.state.read() as tx:
+        assert sorted(str(row["ending"]) for row in desk.grants._rows.find(tx)) == ["None", "done"]
+        last = desk.grants.last(tx, ADA)
+        assert last is not None
+        assert (last.action, last.at, last.ending) == ("fields.encrypt", desk.house.clock.now(), "done")
+        assert desk.grants.last(tx, BOB) is None

@@ -1,5 +1,6 @@
-"""A dual action waits 24 hours, may be carried out for seven days after that, and can be cancelled."""
+"""Where one person is enough, a dual action waits 24 hours, stays open for seven days, and can be cancelled."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -7,17 +8,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import update
 
-from guard.access.pending import Request, Stage, stage
+from guard.access.pending import Approval, Request, Stage, stand
 from guard.access.store import PENDING
 from guard.clock import stamp
 from guard.config.access import DualRule
 from guard.errors import ClockError, ConfigError, TamperedError, WaitingError
 from guard.events import Level, PrincipalId
-from tests.access.conftest import House, Phone
+from tests.access.conftest import House, Phone, one_is_enough
 
 DAY = timedelta(days=1)
 ASKED = datetime(2026, 1, 5, 9, tzinfo=UTC)
-REQUEST = Request("r-aaaaaaaaaa", "fields.decrypt", "d" * 64, PrincipalId("p-aaaaaaaaaa"), ASKED)
+REQUEST = Request("r-aaaaaaaaaa", "fields.decrypt", "d" * 64, PrincipalId("p-aaaaaaaaaa"), ASKED, lasting=False)
+ALONE = DualRule(people=1)
+
+
+@pytest.fixture(autouse=True)
+def one_person(house: House) -> None:
+    one_is_enough(house)
 
 
 def ask(house: House, ada: Phone, digest: str = "d" * 64) -> str:
@@ -129,12 +136,38 @@ def test_a_request_made_older_in_the_database_is_noticed(house: House, ada: Phon
 
 @given(waited=st.timedeltas(timedelta(), timedelta(days=30)))
 def test_stages_follow_each_other_exactly_at_their_ends(waited: timedelta) -> None:
-    found = stage(REQUEST, DualRule(), ASKED + waited)
-    assert (found is Stage.WAITS) == (waited < DAY)
-    assert (found is Stage.EXPIRED) == (waited > 8 * DAY)
+    found = stand(REQUEST, (), ALONE, ASKED + waited)
+    assert (found.stage is Stage.WAITS) == (waited < DAY)
+    assert (found.stage is Stage.EXPIRED) == (waited > 8 * DAY)
 
 
 @given(back=st.timedeltas(timedelta(seconds=6), timedelta(days=30)))
 def test_a_clock_before_the_request_is_an_error(back: timedelta) -> None:
     with pytest.raises(ClockError):
-        stage(REQUEST, DualRule(), ASKED - back)
+        stand(REQUEST, (), ALONE, ASKED - back)
+
+
+HOUR = timedelta(hours=1)
+minutes = st.integers(0, 90).map(lambda count: timedelta(minutes=count))
+
+
+@given(
+    people=st.integers(2, 5),
+    lasting=st.booleans(),
+    given_after=st.lists(minutes, max_size=5),
+    waited=st.timedeltas(timedelta(), timedelta(days=10)),
+)
+def test_it_is_ready_only_with_enough_approvals_within_the_hour_and_for_seven_days_then(
+    people: int, lasting: bool, given_after: list[timedelta], waited: timedelta
+) -> None:
+    came = sorted(after for after in given_after if after <= waited)
+    approvals = [Approval(PrincipalId(f"p-{number:010}"), ASKED + after) for number, after in enumerate(came)]
+    found = stand(replace(REQUEST, lasting=lasting), approvals, DualRule(people=people), ASKED + waited)
+    in_time = [after for after in came if after <= HOUR]
+    if len(in_time) < people - 1:
+        assert found.stage is (Stage.ASKS if waited <= HOUR else Stage.EXPIRED)
+        return
+    ready = max(in_time[people - 2], DAY if lasting else timedelta())
+    expected = Stage.WAITS if waited < ready else Stage.READY if waited <= ready + 7 * DAY else Stage.EXPIRED
+    assert found.stage is expected
+    assert len(found.approved) == len(in_time)

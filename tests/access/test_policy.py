@@ -31,9 +31,11 @@ def test_the_owner_may_ask_for_all_and_services_are_no_role() -> None:
 @pytest.mark.parametrize("role", [role for role in Role if role not in {Role.OWNER, Role.SERVICE}])
 def test_only_owners_choose_people_and_everybody_may_stop_what_waits(role: Role) -> None:
     rule = SHIPPED.role.of(role)
-    assert not any(rule.may(f"access.{name}", Level.PRIVILEGED) for name in ("add", "grant"))
+    assert not any(rule.may(f"access.{name}", Level.PRIVILEGED) for name in ("add", "grant", "disable", "enable"))
     assert rule.may("access.refuse", Level.ROUTINE)
     assert rule.may("breach.open", Level.ROUTINE)
+    assert rule.may("access.enrol", Level.ROUTINE)
+    assert rule.may("access.renew", Level.PRIVILEGED)
 
 
 def test_nobody_sees_special_and_secret_tiers_by_default() -> None:

@@ -9,11 +9,13 @@ from types import ModuleType
 import pytest
 from sqlalchemy import insert
 
+from guard.access import Approves, Terms
 from guard.access.store import FACTOR, RECOVERY, Sealed, new_id
 from guard.errors import WaitingError
-from guard.events import Level
+from guard.events import Level, PrincipalId
 from tests.access.conftest import House, Phone
 
+ARGS = {"columns": ["Customer.Email"], "note": None}
 READER = Path(__file__).parents[1] / "independent" / "access.py"
 
 
@@ -34,7 +36,10 @@ def database(house: House, ada: Phone) -> Iterator[sqlite3.Connection]:
     """State with a row in each table."""
     house.allow(ada.at_door(ada.recovery[0]))
     with pytest.raises(WaitingError):
-        house.allow(ada.at_door(), "fields.decrypt", Level.DUAL)
+        house.allow(ada.at_door(), "fields.decrypt", Level.DUAL, terms=Terms(args=ARGS))
+    (asked,) = house.access.requests()
+    bob, approves = PrincipalId("p-bbbbbbbbbb"), Approves(asked.id, asked.action, asked.digest)
+    house.state.write(lambda tx: house.access.approve(tx, approves, bob, None))
     house.state.write(lambda tx: house.access.give_standing(tx, "retention.run", "d" * 64, ada.who.id))
     opened = sqlite3.connect(str(house.state.path))
     yield opened
@@ -56,9 +61,10 @@ def test_every_row_of_every_table_carries_the_seal_that_formats_describes(
         "access_person": 1,
         "access_factor": 1,
         "access_recovery": 10,
-        "access_grant": 1,
+        "access_grant": 2,
         "access_standing": 1,
         "access_pending": 1,
+        "access_approval": 1,
     }
 
 
@@ -80,6 +86,15 @@ def test_the_reader_opens_the_secret_and_shows_the_same_code(
     secret = reader.secret_of(database, ada.who.id, keys["totp"], house.state.store_id)
     assert secret == ada.secret
     assert reader.code(secret, int(house.clock.now().timestamp())) == ada.code()
+
+
+def test_the_reader_opens_what_was_asked_for_and_nobody_else_does(house: House, database: sqlite3.Connection) -> None:
+    keys = reader.open_keys(database, house.root, house.state.store_id)
+    ((request, stored),) = database.execute("SELECT id, args FROM access_pending").fetchall()
+    assert reader.args_of(request, stored, keys["totp"], house.state.store_id) == ARGS
+    assert b"Customer" not in stored
+    with pytest.raises(reader.sealed.RefusedError):
+        reader.args_of("r-aaaaaaaaaa", stored, keys["totp"], house.state.store_id)
 
 
 def test_the_reader_knows_the_recovery_codes_by_their_digests(

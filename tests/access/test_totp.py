@@ -60,6 +60,25 @@ def test_two_codes_count_only_when_they_follow_each_other(second: int, first: in
     assert totp.match_pair(RFC_SECRET, code1, code2, now) == (second // 30 + second_ if good else None)
 
 
+@given(second=seconds, off=st.integers(-10, 10), drift=st.sampled_from([-1, 0, 1]))
+def test_three_codes_are_good_at_a_time_whatever_the_drift(second: int, off: int, drift: int) -> None:
+    now = at(second)
+    found = totp.match(RFC_SECRET, totp.code_at(RFC_SECRET, now + timedelta(seconds=30 * off)), now, drift)
+    if abs(off - drift) <= 1:
+        assert found is not None
+        assert found >= second // 30 + off
+    else:
+        assert found is None or abs(found - second // 30 - drift) <= 1  # by chance, 3 in a million
+
+
+@given(second=seconds, off=st.integers(-10, 10), drift=st.sampled_from([-1, 0, 1]))
+def test_the_drift_moves_by_one_at_the_most_and_toward_the_code(second: int, off: int, drift: int) -> None:
+    now = totp.drifted(drift, second // 30 + off, at(second))
+    assert now in {-1, 0, 1}
+    assert abs(now - drift) <= 1
+    assert abs(off - now) <= abs(off - drift)
+
+
 def test_a_pair_that_is_over_is_refused() -> None:
     secret = totp.new_secret()
     old = [totp.code_at(secret, NOON - timedelta(seconds=30 * back)) for back in (4, 3)]

@@ -87,6 +87,7 @@ def test_a_killed_end_of_a_key_has_not_ended_it(sealed: Desk, word: str, _: int)
     first = sealed.keys("column/1")[0][2]
     if word == "destroy":
         sealed.guard(f"keys retire {first}")
+        sealed.one_is_enough()
         sealed.guard(f"keys destroy {first}", expect=14)
         sealed.wait(hours=25)
     assert killed_at(f"keys.{word}.counted", quietly(sealed, f"keys {word} {first}"))
@@ -124,6 +125,7 @@ def test_a_killed_export_leaves_a_file_for_its_recipient_at_most(sealed: Desk, t
     (tmp_path / "escrow.pub").write_text(public)
     first: Any = sealed.keys("column/1")[0][2]
     line = f"keys export {first} --recipient {tmp_path}/escrow.pub --to {tmp_path}/out.json"
+    sealed.one_is_enough()
     sealed.guard(line, expect=14)
     sealed.wait(hours=25)
     assert killed_at("keys.export.written", quietly(sealed, line))

@@ -42,7 +42,7 @@ config check|show|schema | state backup|restore|migrate
 data scan|catalog|accept|rename|risk|export-test-copy
 fields plan|encrypt|verify|finalize|decrypt|rebind|status|search
 keys list|rotate|rewrap|retire|destroy|cancel|shred|export|recovery
-access add|enrol|list|disable|reset|grant|requests|approve|refuse|view|views
+access add|enrol|list|disable|enable|reset|grant|requests|approve|refuse|view|views
 audit list|verify|prove|checkpoint|anchor|ingest|export|witness
 retention plan|run|holds
 breach open|aware|assess|evidence|scope|notify|status|close|register|drill

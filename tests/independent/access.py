@@ -3,6 +3,7 @@
 import base64
 import hmac
 import importlib.util
+import json
 import pathlib
 import struct
 
@@ -12,11 +13,12 @@ _spec.loader.exec_module(sealed)
 
 TABLES = {
     "access_person": "id name os_user role enabled since",
-    "access_factor": "person secret last_step tries locked_until",
+    "access_factor": "person secret last_step drift tries locked_until open_until",
     "access_recovery": "person code used_at",
-    "access_grant": "id person digest until spent_at",
+    "access_grant": "id person action digest reads given_at until spent_at ending",
     "access_standing": "id action policy given_by given_at ended_by ended_at",
-    "access_pending": "id action digest asked_by asked_at ended ended_by ended_at",
+    "access_pending": "id action digest args lasting asked_by asked_at ended ended_by ended_at",
+    "access_approval": "request person digest at ended_at",
 }
 
 
@@ -65,6 +67,14 @@ def secret_of(db, person, totp_key, store_id):
     kind, secret = sealed.open_value(b"\x67\x31" + stored, dict([totp_key]), store_id, 0, "subject", bound)
     assert kind == "text"
     return secret
+
+
+def args_of(request, stored, totp_key, store_id):
+    """Return the arguments of a dual action that was asked for."""
+    bound = b"\x01s" + struct.pack(">I", len(request)) + request.encode()
+    kind, plain = sealed.open_value(b"\x67\x31" + stored, dict([totp_key]), store_id, 0, "row", bound)
+    assert kind == "bytes"
+    return json.loads(plain)
 
 
 def code(secret, second):

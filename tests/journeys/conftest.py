@@ -85,6 +85,10 @@ class Desk:
         assert old in text
         path.write_text(text.replace(old, new))
 
+    def one_is_enough(self) -> None:
+        """Let the policy ask for one person, who waits a day: nobody else has an OS user here."""
+        self.toml("people = 2", "people = 1", "policies/access.toml")
+
 
 @pytest.fixture(autouse=True)
 def watches(tmp_path: Path) -> Iterator[dict[Path, Watch]]:

@@ -86,6 +86,7 @@ class Yard:
             (folder / name).mkdir(mode=0o700)
             with (desk.home / "guard.toml").open("a") as settings:
                 settings.write(VAULT.format(name, folder))
+        desk.one_is_enough()
         self._accept()
         desk.guard("backup init")
 

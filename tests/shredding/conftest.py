@@ -106,6 +106,12 @@ class House:
         self.app = App.open(self.home / "guard.toml", self.clock, self.phone.code)
         return self.app
 
+    def one_is_enough(self) -> None:
+        """Let the policy ask for one person, who waits a day."""
+        path = self.app.policies / "access.toml"
+        path.write_text(path.read_text().replace("people = 2", "people = 1"))
+        self.reopen()
+
     def sql(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(self.shop)) as shop, shop:
             return shop.execute(query, values).fetchall()
