@@ -7,18 +7,19 @@ threads; a forked child connects anew.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 from weakref import WeakSet
 
 from guard import wire
 from guard.canon import Json
-from guard.errors import BusyError, GuardError, InterlockError, UnavailableError
+from guard.errors import BusyError, ConfigError, GuardError, InterlockError, UnavailableError
 from guard.wire import GarbledError
 
 PATIENCE: Final = 5.0
@@ -73,6 +74,21 @@ class Connection:
         if "error" in answer:
             raise wire.raised(answer["error"])
         return answer.get("ok")
+
+    def run(self, question: Mapping[str, Json]) -> int:
+        """Ask for a run, pass the standard streams and Ctrl-C on, and return the exit code. Raises as `ask` does."""
+        self.ask(question)
+        with _streams() as streams:
+            socket.send_fds(self._wire, [b"\0"], streams)
+        self._wire.settimeout(None)
+        with _passed_on(self._wire):
+            answer = wire.receive(self._wire)
+        if "error" in answer:
+            raise wire.raised(answer["error"])
+        code = answer["ok"].get("exit") if isinstance(answer.get("ok"), dict) else None
+        if not isinstance(code, int):
+            raise GarbledError("the agent does not say how the command ended")
+        return code
 
     def close(self) -> None:
         """End the conversation."""
@@ -159,6 +175,39 @@ class Agent:
         self._keep(connection)
         return answer
 
+    def run(self, argv: Sequence[str]) -> int:
+        """Let the agent run `guard ARGV` on this process's terminal, or whatever its standard streams are.
+
+        Returns the exit code. Ctrl-C is passed on; the third one leaves the agent alone with it. Raises AwayError when
+        nobody listens, LostError when the agent went away meanwhile, and what the agent raised.
+        """
+        cwd, term = _cwd(), os.environ.get("TERM")
+        if any("\udc80" <= each <= "\udcff" for word in (*argv, cwd, term or "") for each in word):
+            raise ConfigError("the agent takes words and folders in UTF-8 alone")
+        args: dict[str, Json] = {
+            "argv": list(argv),
+            "term": term,
+            "plain": bool(os.environ.get("NO_COLOR")),
+            "cwd": cwd,
+        }
+        question: dict[str, Json] = {
+            "op": "run",
+            "args": {name: each for name, each in args.items() if each is not None},
+        }
+        try:
+            connection = Connection(self.path, None, self._patience)
+        except _BROKEN as error:
+            raise self._away(error) from error
+        try:
+            return connection.run(question)
+        except _BROKEN as error:
+            raise LostError(
+                f"the agent at {self.path} went away while it worked for you ({type(error).__name__})",
+                hint="`guard status` says what is left open; the same command goes on",
+            ) from error
+        finally:
+            connection.close()
+
     def close(self) -> None:
         """End all conversations; the next question begins one."""
         with self._lock:
@@ -198,6 +247,71 @@ class Agent:
             f"the agent at {self.path} did not answer in {self._patience:g} s ({type(error).__name__})",
             hint="`guard status` says whether `guard daemon` runs; asking the same again does nothing twice",
         )
+
+
+@contextmanager
+def _streams() -> Iterator[list[int]]:
+    """Give the descriptors of the standard streams; /dev/null for one that is closed.
+
+    Also for the input of a command in the background: the terminal is the shell's then, and nothing would stop a
+    process of the agent's from reading what is typed there.
+    """
+    with ExitStack() as opened:
+
+        def null(flags: int) -> int:
+            made = os.open(os.devnull, flags | os.O_CLOEXEC)
+            opened.callback(os.close, made)
+            return made
+
+        found = []
+        for number, flags in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
+            try:
+                os.fstat(number)
+                is_usable = number > 0 or not _in_background()
+            except OSError:
+                is_usable = False
+            found.append(number if is_usable else null(flags))
+        yield found
+
+
+def _cwd() -> str:
+    try:
+        return str(Path.cwd())
+    except OSError:  # it is gone
+        return "/"
+
+
+def _in_background() -> bool:
+    try:
+        return os.tcgetpgrp(0) != os.getpgrp()
+    except OSError:  # no terminal, or not the one this process belongs to
+        return False
+
+
+@contextmanager
+def _passed_on(line: socket.socket) -> Iterator[None]:
+    """Pass Ctrl-C on while the block runs; Ctrl-Z does nothing, since the command would go on reading the terminal."""
+    if threading.current_thread() is not threading.main_thread():  # only it may set handlers
+        yield
+        return
+    times = 0
+
+    def interrupt(*_: object) -> None:
+        nonlocal times
+        times += 1
+        if times > 2:
+            raise KeyboardInterrupt
+        with suppress(OSError):  # it has just ended, and its answer is on the way
+            wire.send(line, {"op": "interrupt", "args": {}})
+
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTSTP)}
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTSTP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _require_own(path: Path, uid: int) -> None:

@@ -35,7 +35,11 @@ _STDOUT = "-"
 @click.option("--after", metavar="MARK", help="With --ocsf: behind this entry, as the export before said.")
 @click.option("--limit", type=click.IntRange(1, 10**9), help="With --ocsf: at most so many, the oldest first.")
 @click.option(
-    "--out", default=_STDOUT, metavar="FILE|-", help="With --ocsf: a new file  [default: -, standard output]."
+    "--out",
+    type=click.Path(path_type=str, dir_okay=False, allow_dash=True),
+    default=_STDOUT,
+    metavar="FILE|-",
+    help="With --ocsf: a new file  [default: -, standard output].",
 )
 @pass_door
 def export(door: Door, /, tiles: Path | None, ocsf: bool, out: str, **part: object) -> Exit:

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import click
 
 from guard.cli._output import drawn_progress, say
+from guard.cli._remote import ask_the_agent, require_readable
+from guard.config import load_settings
 from guard.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -105,8 +107,32 @@ def stopped_between_steps(progress: Progress) -> Iterator[Progress]:
         signal.signal(signal.SIGINT, before)
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """For whom the agent runs this process, by the kernel's word to the agent, and on which shop."""
+
+    os_user: str
+    config: Path
+
+
+_served: Served | None = None
+
+
+def serve(served: Served) -> None:
+    """Say for whom this process works; `guard.cli.served` says it, once. Raises RuntimeError the second time."""
+    global _served  # noqa: PLW0603  # one process, one caller
+    if _served is not None:
+        raise RuntimeError("this process works for somebody already")
+    _served = served
+
+
 def os_user() -> str:
-    """Return the user this process runs as, by the kernel's word: no variable of the environment changes it."""
+    """Return the user this process runs as, by the kernel's word: no variable of the environment changes it.
+
+    In a process of the agent's it is who asked the agent.
+    """
+    if _served is not None:
+        return _served.os_user
     uid = os.getuid()
     try:
         return pwd.getpwuid(uid).pw_name
@@ -120,11 +146,23 @@ def ask_code(question: str) -> str:
 
 
 def opened_app() -> App:
-    """Open the app of --config or ./guard.toml. Raises ConfigError when there is none."""
+    """Open the app of --config or ./guard.toml. Raises ConfigError when there is none.
+
+    Where guard belongs to another OS user, its agent runs the command instead, and this process ends as that ends.
+    """
+    config = _served.config if _served is not None else opened_config()
+    if _served is None:
+        ask_the_agent(config.absolute().parent, load_settings(config))
     from guard.app import App  # noqa: PLC0415  # keeps --help light
 
-    options = click.get_current_context().find_root().params
-    return App.open(options["config"] or Path("guard.toml"), ask_secret=ask_code if sys.stdin.isatty() else None)
+    return App.open(config, ask_secret=ask_code if sys.stdin.isatty() else None)
+
+
+def opened_config() -> Path:
+    """Return the guard.toml of --config, or ./guard.toml. Raises ConfigError where it may not be read."""
+    config = Path(click.get_current_context().find_root().params["config"] or "guard.toml")
+    require_readable(config)
+    return config
 
 
 def pass_door(function: Callable[Concatenate[Door, P], R]) -> Callable[P, R]:

@@ -4,9 +4,11 @@ Its own options may stand anywhere on the line: `guard status --json` is `guard 
 """
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import click
+
+from guard.cli._remote import ARGV
 
 
 class LazyGroup(click.Group):
@@ -18,12 +20,15 @@ class LazyGroup(click.Group):
     def __init__(self, *args: object, table: Mapping[str, tuple[str, str]], **extra: object) -> None:
         super().__init__(*args, **extra)  # type: ignore[arg-type]
         self.table = table
+        self.prepare: Callable[[str, click.Command], click.Command] | None = None
+        """Changes a command after its import; the agent's process sets it."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the line after moving this group's own options in front of the command."""
+        ctx.meta[ARGV] = self._own_first(args, without="config")
         return super().parse_args(ctx, self._own_first(args))
 
-    def _own_first(self, args: list[str]) -> list[str]:
+    def _own_first(self, args: list[str], without: str | None = None) -> list[str]:
         own = {name: param for param in self.params if isinstance(param, click.Option) for name in param.opts}
         front: list[str] = []
         rest: list[str] = []
@@ -35,10 +40,11 @@ class LazyGroup(click.Group):
             option = own.get(word.split("=")[0]) if word.startswith("--") else None
             if option is None:
                 rest.append(word)
-            elif option.is_flag or "=" in word:
-                front.append(word)
             else:
-                front += [word, *(value for value in [next(left, None)] if value is not None)]
+                taken = (
+                    [] if option.is_flag or "=" in word else [each for each in [next(left, None)] if each is not None]
+                )
+                front += [] if option.name == without else [word, *taken]
         return front + rest
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
@@ -52,7 +58,7 @@ class LazyGroup(click.Group):
         module = importlib.import_module(self.table[cmd_name][0])
         command = getattr(module, cmd_name.replace("-", "_"))
         assert isinstance(command, click.Command)  # noqa: S101
-        return command
+        return command if self.prepare is None else self.prepare(cmd_name, command)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -41,9 +42,10 @@ def daemon(door: Door, /) -> None:
         return fresh
 
     injected = click.get_current_context().obj is not None
+    listen = functools.partial(listener, config=door.options["config"] or (None if injected else Path("guard.toml")))
     say("guard daemon runs; Ctrl-C or SIGTERM ends it")
     with on_signals(stop):
-        serve(app, stop, _told_as_json if door.as_json else told, None if injected else reopen, listener)
+        serve(app, stop, _told_as_json if door.as_json else told, None if injected else reopen, listen)
 
 
 def _told_as_json(ran: Ran) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,12 +71,13 @@ def run() -> None:
     sys.exit(call(sys.argv[1:]))
 
 
-def call(arguments: list[str], app: App | None = None) -> int:
+def call(arguments: list[str], app: App | None = None, first: Callable[[], None] = lambda: None) -> int:
     """Run `guard ARGUMENTS` and return the exit code. No error leaves it as a traceback.
 
-    `app`: an opened one to work on instead of the folder's own.
+    `app`: an opened one to work on instead of the folder's own. `first` is called before, its errors are told alike.
     """
     try:
+        first()
         code = main.main(arguments, prog_name="guard", standalone_mode=False, obj=app, color=_color())
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # the last border: an operator never sees a traceback
         return _failed(error)

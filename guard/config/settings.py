@@ -200,16 +200,20 @@ class AuditSettings(_Part, frozen=True, kw_only=True):
 
 
 class AgentSettings(_Part, frozen=True, kw_only=True):
-    """Where `guard daemon` listens for the shop's programs; a relative path starts at guard.toml's folder.
+    """Where `guard daemon` listens for programs and people; a relative path starts at guard.toml's folder.
 
-    Who may come in is decided by their OS user, not by the path.
+    Who may come in is decided by their OS user, not by the path. `exchange` is the folder whose files the commands of
+    people who are other OS users may name; without it they name none.
     """
 
     socket: str = "var/agent/guard.sock"
+    exchange: str | None = None
 
     def __post_init__(self) -> None:
         if not self.socket or self.socket.endswith("/") or "\0" in self.socket:
             raise ValueError('socket is the path of a file, e.g. "/run/guard/guard.sock"')
+        if self.exchange is not None and (not self.exchange or "\0" in self.exchange):
+            raise ValueError('exchange is the path of a folder, e.g. "/srv/guard-exchange"')
 
 
 class ReportSettings(_Part, frozen=True, kw_only=True):

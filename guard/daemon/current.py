@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,8 @@ class Current:
         self._first = first  # belongs to the caller, who closes it
         self._lock = threading.Lock()
         self._users: Counter[Desk] = Counter()
+        self.before_close: list[Callable[[], None]] = []
+        """What is left to be done when nobody asks any more, while the app is still open."""
 
     @property
     def app(self) -> App:
@@ -54,7 +56,9 @@ class Current:
             self._close(old)
 
     def close(self) -> None:
-        """Close the app of now, unless it is the first."""
+        """Do what was left, and close the app of now, unless it is the first."""
+        for work in self.before_close:
+            work()
         self._close(self.desk)
 
     def _close(self, desk: Desk) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
+import socket
 import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from guard import faults, wire
 from guard.canon import Json
@@ -58,7 +59,17 @@ class Limits:
     """For what is worked on when the agent stops."""
 
 
-Operation = Callable[[Peer, Mapping[str, Any]], Json]
+@dataclass(frozen=True, slots=True)
+class Takeover:
+    """The rest of a conversation is held by `go`, on the socket itself, in a thread of its own; then it ends.
+
+    `go` returns the last answer; it raises GuardError, and OSError, EOFError or TimeoutError when nobody is there.
+    """
+
+    go: Callable[[socket.socket], Json]
+
+
+Operation = Callable[[Peer, Mapping[str, Any]], "Json | Takeover"]
 """Does what a peer asks with its arguments. Runs in a thread of its own; raises GuardError."""
 
 
@@ -82,12 +93,17 @@ class Listener:
         hello: Callable[[Peer], Json],
         operations: Mapping[str, Operation],
         limits: Limits = Limits(),
+        leave: Callable[[], None] = lambda: None,
     ) -> None:
-        """Serve at `path`. `hello` says who a peer is; it raises DeniedError for whom guard does not know."""
+        """Serve at `path`. `hello` says who a peer is; it raises DeniedError for whom guard does not know.
+
+        `leave` is called when the agent begins to stop: what took a conversation over ends it then.
+        """
         self._place = Place(path)
         self._hello = hello
         self._operations = operations
         self._limits = limits
+        self._leave = leave
         self._thread = threading.Thread(target=self._run, name="agent", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
@@ -135,6 +151,7 @@ class Listener:
         self._ready.set()
         await self._stopping.wait()
         server.close()
+        self._leave()
         working = [link.task for link in self._links if link.task is not None and link.at_work]
         for link in self._links:
             if link.task is not None and not link.at_work:
@@ -207,9 +224,35 @@ class Listener:
         body = await self._body(link, length)
         faults.point("agent.asked")
         answer = await self._in_thread(link, lambda: _answer(lambda: self._do(peer, body)))
+        if not isinstance(answer, bytes):
+            await self._hand_over(link, answer)
         faults.point("agent.done")
         await self._say(link, answer)
         faults.point("agent.told")
+
+    async def _hand_over(self, link: _Link, taken: Takeover) -> NoReturn:
+        """Let a thread of its own go on with a conversation. Where it hangs with what it was given, nobody waits.
+
+        Raises EOFError when it is over, for then the conversation is.
+        """
+        transport = link.writer.transport
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # one that reads, too
+        transport.pause_reading()
+        transport.set_write_buffer_limits(0)
+        async with asyncio.timeout(self._limits.frame):
+            await link.writer.drain()
+        loop, over, wire_ = asyncio.get_running_loop(), asyncio.Event(), link.writer.get_extra_info("socket").dup()
+
+        def go() -> None:
+            with wire_:
+                _go(wire_, taken, self._limits.frame)
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(over.set)
+
+        link.at_work = True
+        threading.Thread(target=go, name="agent's run", daemon=True).start()
+        await over.wait()
+        raise EOFError
 
     async def _head(self, link: _Link, patience: float) -> int:
         """Return how long the next frame is. The connection is idle until its first byte comes."""
@@ -234,7 +277,7 @@ class Listener:
             finally:
                 link.at_work = False
 
-    def _do(self, peer: Peer, body: bytes) -> Json:
+    def _do(self, peer: Peer, body: bytes) -> Json | Takeover:
         question = wire.unpack(body)
         op, args = question.get("op"), question.get("args")
         operation = self._operations.get(op) if isinstance(op, str) else None
@@ -250,10 +293,22 @@ class Listener:
             await link.writer.drain()
 
 
-def _answer(work: Callable[[], Json]) -> bytes:
+def _go(wire_: socket.socket, taken: Takeover, patience: float) -> None:
+    wire_.settimeout(patience)
+    try:
+        answer = _answer(lambda: taken.go(wire_))
+        assert isinstance(answer, bytes)  # noqa: S101  # who has taken over does not do it again
+        wire_.settimeout(patience)
+        wire_.sendall(answer)
+    except (OSError, EOFError, TimeoutError) as error:
+        _log.debug("who asked is gone: %s", type(error).__name__)
+
+
+def _answer(work: Callable[[], Json | Takeover]) -> bytes | Takeover:
     """Return the frame that answers: what `work` returned, or the error it raised."""
     try:
-        return wire.pack({"ok": work()})
+        found = work()
+        return found if isinstance(found, Takeover) else wire.pack({"ok": found})
     except Exception as error:  # noqa: BLE001  # it is told to whoever asked
         if not isinstance(error, GuardError):
             _log.exception("unexpected, in the agent")

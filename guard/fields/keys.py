@@ -21,17 +21,20 @@ from weakref import WeakSet
 
 from sqlalchemy.engine import make_url
 
-from guard.clock import Clock
-from guard.config import Catalog, Column, Protect
+from guard.client import Agent
+from guard.clock import Clock, SystemClock
+from guard.config import Catalog, Column, Protect, load_settings
+from guard.crypto import xaes
 from guard.crypto.blind import Tokenizer
 from guard.crypto.keyring import Keyring
 from guard.crypto.random import hex_token
-from guard.errors import BusyError, ConfigError, GuardError, InterlockError, UnavailableError
+from guard.errors import BusyError, ConfigError, DeniedError, GuardError, InterlockError, UnavailableError
 from guard.events import Activity, Ending, Event, PrincipalId, RunId
 from guard.fields import lease as leases
 from guard.fields import store
 from guard.fields.cells import Keys
 from guard.fields.lease import Lease
+from guard.fields.leased import Leased, elsewhere
 from guard.fields.live import Live, Token, View
 from guard.fields.person import owner
 from guard.fields.store import IndexRecord, Record, Stage
@@ -64,23 +67,27 @@ class Given:
 class FieldKeys:
     """The columns that guard seals, for the shop's own code."""
 
-    def __init__(self, open_: Callable[[], Given]) -> None:
+    def __init__(self, open_: Callable[[], Given | Leased]) -> None:
         self._open = open_
-        self._given: Given | None = None
+        self._given: Given | Leased | None = None
         self._view: View | None = None
         self._catalog: Catalog | None = None
         self._lock = threading.RLock()
-        self._inherited: list[Given | None] = []
+        self._inherited: list[Given | Leased | None] = []
         _ALL.add(self)
 
     @classmethod
-    def open(cls, config: str | Path = "guard.toml", *, service: str = "shop") -> FieldKeys:
+    def open(
+        cls, config: str | Path = "guard.toml", *, service: str = "shop", socket: str | Path | None = None
+    ) -> FieldKeys:
         """Return the keys of the store that `config` sets up, used in the name of a service of policies/access.toml.
 
-        Reads nothing yet: what is wrong with file or service is raised at first use, or by `check`.
+        Where the agent (`guard daemon`) is another OS user than this process, its keys are on lease from there; else
+        guard is opened here. `socket`: the agent's, for a process that may not read `config`. Reads nothing yet: what
+        is wrong with file or service is raised at first use, or by `check`.
         """
-        path = Path(config).absolute()
-        return cls(lambda: _embedded(path, service))
+        path, at = Path(config).absolute(), None if socket is None else Path(socket)
+        return cls(lambda: _opened(path, service, at))
 
     def check(self, *columns: str) -> None:
         """Open everything now, for a shop's start. Raises what is wrong, a column guard does not know included."""
@@ -94,7 +101,10 @@ class FieldKeys:
 
     def again(self, at: str) -> Live:
         """Return a column after a fresh look at state."""
-        return self._look(force=True).column(at)
+        view, given = self._look(force=True), self._given
+        if at not in view.columns and isinstance(given, Leased):
+            given.agent.ask("lease", {"columns": [at]})  # raises why this service has it not
+        return view.column(at)
 
     def view(self) -> View:
         """Return all columns as they stood at most a second ago.
@@ -105,9 +115,15 @@ class FieldKeys:
         view, given = self._view, self._given
         return view if view is not None and given is not None and view.holds(given.clock.now()) else self._look()
 
+    def fresh(self) -> View:
+        """Return all columns as they stand now."""
+        return self._look(force=True)
+
     def close(self) -> None:
         """Forget all keys; the next use opens them again."""
         with self._lock:
+            if isinstance(self._given, Leased):
+                self._given.agent.close()
             self._view = self._given = None
 
     def forked(self) -> None:
@@ -123,13 +139,23 @@ class FieldKeys:
             if view is not None and not force and view.holds(now):
                 return view  # another thread was here while this one waited
             try:
-                self._view = fresh = self._fresh(given, view, now)
+                looked = given.look(view, now) if isinstance(given, Leased) else self._fresh(given, view, now)
+                self._view = fresh = looked
             except (UnavailableError, BusyError) as error:
                 if view is None or not view.endures(now):
+                    self._drop()
                     raise
                 _log.warning("guard's state does not answer; going on with the keys of %s: %s", view.seen, error)
                 self._view = fresh = replace(view, seen=now)
+            except DeniedError:
+                self._drop()
+                raise
             return fresh
+
+    def _drop(self) -> None:
+        """Forget keys that may be used no longer."""
+        self._view = None
+        xaes.clear()
 
     def _fresh(self, given: Given, old: View | None, now: datetime) -> View:
         with given.state.read() as tx:
@@ -149,6 +175,7 @@ class FieldKeys:
             if self._catalog is None:
                 raise
             _log.warning("policies/catalog.toml is not what was accepted; going on with what was")
+        given.keyring.forget_ended()
         known = {record.column_id: record for record in records}
         wanted = {
             column.id: column
@@ -223,11 +250,18 @@ def _give_back(app: App) -> None:
             app.budget.give_back()
 
 
-def _embedded(config: Path, service: str) -> Given:
-    """Open guard's app in this process. The door here is the shop's own code, so the room asks for the house."""
-    app: App = importlib.import_module("guard.app").App.open(config)
+def _opened(config: Path, service: str, socket: Path | None) -> Given | Leased:
+    """Return what the agent gives where it is another OS user's, or named; else guard's app in this process."""
+    where = config.parent / load_settings(config).agent.socket if socket is None else socket
+    if socket is not None or elsewhere(where):
+        return Leased(Agent(where, service), SystemClock())
+    app: App = importlib.import_module("guard.app").App.open(config)  # the door here is the shop's own code
     atexit.register(_give_back, app)
-    who = app.access.service(service)
+    return given_by(app, app.access.service(service).id)
+
+
+def given_by(app: App, who: PrincipalId) -> Given:
+    """Return what guard's app gives to a process that uses field keys in the name of `who`."""
 
     def person(at: str) -> tuple[str, ...]:
         column = app.catalog.find(at)
@@ -248,4 +282,4 @@ def _embedded(config: Path, service: str) -> Given:
     def cells() -> Keys:
         return Keys(app.state.store_id, app.keyring, dialect, app.budget, app.subjects)
 
-    return Given(app.state, app.keyring, app.clock, who.id, lambda: app.catalog, app.record, cells, person)
+    return Given(app.state, app.keyring, app.clock, who, lambda: app.catalog, app.record, cells, person)

@@ -8,13 +8,31 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any, Protocol
 
 from guard.crypto.blind import LONGEST, Tokenizer
 from guard.crypto.subjects import SHREDDED
 from guard.errors import ConfigError, TamperedError
 from guard.fields.lease import STALE, TERM, Lease
 from guard.fields.store import Bind, Filling, IndexRecord, Stage
-from guard.fields.value import Cell
+from guard.fields.value import CellSpec
+
+
+class Seals(Protocol):
+    """What seals and opens the values of a column: a `guard.fields.value.Cell`, or the agent for this process."""
+
+    @property
+    def spec(self) -> CellSpec:
+        """What the column is made of, as far as this process has it."""
+        ...
+
+    def seal_all(self, bounds: Sequence[bytes], values: Sequence[Any]) -> Sequence[object]:
+        """Return each value as the column stores it, sealed for its place."""
+        ...
+
+    def open_one(self, bound: bytes, stored: object) -> object:
+        """Return one value; `SHREDDED` where its person's key was."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +65,7 @@ class Live:
     index: str | None = None
     """The normaliser the catalog names; None where the column is not searchable."""
     tokens: tuple[Token, ...] = ()
-    cell: Cell | None = None
+    cell: Seals | None = None
 
     @property
     def ready(self) -> Token | None:
@@ -86,7 +104,7 @@ class Live:
             )
 
     @property
-    def _cell(self) -> Cell:
+    def _cell(self) -> Seals:
         if self.cell is None:
             raise LookupError(self.at)
         return self.cell

@@ -1,5 +1,8 @@
 """An app without a shop: real state, real jobs, and a door that lets the service in."""
 
+import shutil
+import tempfile
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
@@ -48,3 +51,12 @@ def app(tmp_path: Path, state: State, clock: SteppedClock) -> Bare:
     bare = Bare(tmp_path, state, clock)
     bare.jobs.due(clock.now())
     return bare
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every OS user can reach, with a short path."""
+    folder = Path(tempfile.mkdtemp(prefix="guard-runs-", dir="/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)

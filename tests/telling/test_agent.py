@@ -105,11 +105,11 @@ def test_what_a_killed_daemon_leaves_is_replaced(house: House, supervisor: Super
 def test_a_changed_policy_is_obeyed_without_a_restart(house: House, supervisor: Supervisor) -> None:
     daemon = supervisor.ready()
     assert "ok" in tell(house)
-    house.edit('routine = ["audit.emit"]', "", "policies/access.toml")
+    house.edit('["audit.emit", ', "[", "policies/access.toml")
     while "ok" in (found := tell(house)):  # until the next beat has read it
         assert daemon.poll() is None
     assert found["error"] == "DeniedError"
-    house.edit("[service.shop]", '[service.shop]\nroutine = ["audit.emit"]', "policies/access.toml")
+    house.edit('["fields.lease"', '["audit.emit", "fields.lease"', "policies/access.toml")
     while "ok" not in tell(house):
         assert daemon.poll() is None
     (house.home / "policies/access.toml").write_text("nonsense")  # what is wrong is not used

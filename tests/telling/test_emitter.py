@@ -214,7 +214,7 @@ def test_where_an_agent_died_the_shop_records_in_its_own_process(house: House, e
 
 
 def test_the_service_has_to_be_allowed(house: House, embedded: Emitter) -> None:
-    house.edit('routine = ["audit.emit"]', "", "policies/access.toml")
+    house.edit('["audit.emit", ', "[", "policies/access.toml")
     with pytest.raises(DeniedError) as raised:
         embedded.emit("x", class_="read")
     assert "audit.emit" in (raised.value.hint or "")
@@ -325,7 +325,7 @@ def test_a_new_policy_counts_for_conversations_that_are_going_on(house: House, a
     caller = threading.Thread(target=lambda: found.append(by_agent(agent, work)), daemon=True)
     caller.start()
     os.read(asked, 1)
-    house.edit('routine = ["audit.emit"]', "", "policies/access.toml")
+    house.edit('["audit.emit", ', "[", "policies/access.toml")
     current.exchange(App.open(house.config, house.clock))
     os.write(go_on, b"1")
     caller.join(60)

@@ -108,7 +108,7 @@ def test_without_an_id_two_are_two(house: House, desk: Desk) -> None:
 
 
 def test_a_service_that_may_not_is_denied_and_recorded_once_an_hour(house: House, clock: SteppedClock) -> None:
-    house.edit('routine = ["audit.emit"]', "", "policies/access.toml")
+    house.edit('["audit.emit", ', "[", "policies/access.toml")
     desk = Desk(house.reopen())
     for _ in range(3):
         with pytest.raises(DeniedError, match=r"may not do audit\.emit") as raised:
@@ -123,6 +123,10 @@ def test_a_service_that_may_not_is_denied_and_recorded_once_an_hour(house: House
     with pytest.raises(DeniedError):
         desk.tell(SHOP_SERVICE, [line()])
     assert denied() == 2
+    clock.step(timedelta(hours=-2))
+    with pytest.raises(DeniedError):
+        desk.tell(SHOP_SERVICE, [line()])
+    assert denied() == 3
     assert not house.told()
 
 
