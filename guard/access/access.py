@@ -15,7 +15,7 @@ from guard.access.members import Members
 from guard.access.pending import Request, Requests, Stage
 from guard.access.people import People
 from guard.access.refusals import Refusal, refused
-from guard.access.standing import Approvals
+from guard.access.standing import Approvals, Standing
 from guard.clock import Clock
 from guard.config.access import AccessPolicy, matches
 from guard.crypto import random
@@ -48,7 +48,8 @@ class Open:
 
     id: str
     kind: str
-    """ "waits for a person", "waits" or "ready" for a dual action; "standing" for an approval."""
+    """ "waits for a person", "waits" or "ready" for a dual action; "standing" for an approval, or "no longer counts"
+    where who gave it may give none today."""
     action: str
     by: PrincipalId
     at: datetime
@@ -175,6 +176,7 @@ class Access(Members):
 
     def approve(self, tx: Tx, approves: Approves, by: PrincipalId, concerns: PrincipalId | None) -> None:
         """Store the approval of a request. Raises DeniedError when it may not be given (any more)."""
+        self._books.factors.require_here(tx, by)
         request = self._gate.dual.require_approver(tx, approves, by, concerns)
         self._books.requests.approve(tx, request, by, self._clock.now())
 
@@ -231,14 +233,8 @@ class Access(Members):
         """Return what waits or is ready, then the approvals that stand. What nobody came back for in time is over."""
         with self._state.read() as tx:
             waiting = [self._open(tx, each) for each in self._books.requests.list(tx)]
-            standing = self._books.approvals.list(tx)
-        return (
-            *(each for each in waiting if each.kind != Stage.EXPIRED),
-            *(
-                Open(each.id, "standing", each.action, each.given_by, each.given_at, None, each.policy)
-                for each in standing
-            ),
-        )
+            given = [self._given(tx, each) for each in self._books.approvals.list(tx)]
+        return (*(each for each in waiting if each.kind != Stage.EXPIRED), *given)
 
     def request(self, request: str) -> Open:
         """Return one of `requests`. Raises ConfigError when there is none of this id."""
@@ -246,6 +242,10 @@ class Access(Members):
         if found is None:
             raise ConfigError(f"nothing open has the id {request}", hint="`guard access requests` lists what is")
         return found
+
+    def _given(self, tx: Tx, each: Standing) -> Open:
+        kind = "standing" if self._gate.may_give(tx, each.given_by) else "no longer counts"
+        return Open(each.id, kind, each.action, each.given_by, each.given_at, None, each.policy)
 
     def _open(self, tx: Tx, request: Request) -> Open:
         found = self._gate.dual.standing(tx, request)

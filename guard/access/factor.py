@@ -123,7 +123,7 @@ class Factors:
         self._rows.add(tx, person=person, last_step=0, drift=0, tries=0, open_until=stamp(until))
 
     def is_new(self, tx: Tx, person: str) -> bool:
-        """Tell whether the person has never had an authenticator: recovery codes came with each, and their rows stay."""
+        """Tell whether the person never had an authenticator: recovery codes came with each, and their rows stay."""
         return self._row(tx, person)["secret"] is None and not self._recovery.find(tx, person=person)
 
     def reopen(self, tx: Tx, person: str, until: datetime) -> None:

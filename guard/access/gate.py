@@ -18,6 +18,9 @@ from guard.errors import DeniedError
 from guard.events import Level, Principal, PrincipalId
 from guard.state import State, Tx
 
+GIVES = "access.grant"
+"""The action by which a person gives a standing approval."""
+
 
 class Asker(Protocol):
     """Who stands at the door. Real ones: a person at a terminal, and a job or pipe where `ask` is None."""
@@ -118,7 +121,8 @@ class Gate:
                 "policies/access.toml says what a service may do",
             )
         with self._state.read() as tx:
-            stands = asked.policy is not None and self._books.approvals.covers(tx, asked.action, asked.policy)
+            given = () if asked.policy is None else self._books.approvals.covers(tx, asked.action, asked.policy)
+            stands = any(self.may_give(tx, each.given_by) for each in given)
         if not stands:
             raise refused(
                 Refusal.NO_APPROVAL,
@@ -132,6 +136,11 @@ class Gate:
                 "a person looks at the plan and carries it out with a code",
             )
         return Way.STANDING
+
+    def may_give(self, tx: Tx, who: PrincipalId) -> bool:
+        """Tell whether this person may give standing approvals today: else those that they gave count no longer."""
+        person = self._books.people.of_id(tx, who)
+        return person is not None and self._policy.role.of(person.role).may(GIVES, Level.PRIVILEGED)
 
     def _step_up(self, caller: Asker, asked: Asked) -> Way:
         """Show the plan, ask for a code, and turn it into a grant for exactly this, spent at once unless it reads."""

@@ -42,9 +42,10 @@ class Approvals:
         self._rows.add(tx, id=approval, action=action, policy=policy, given_by=by, given_at=stamp(now))
         return approval
 
-    def covers(self, tx: Tx, action: str, policy: bytes) -> bool:
-        """Tell whether an approval stands for `action` under exactly these policy bytes."""
-        return bool(self._rows.find(tx, action=action, policy=self.policy_digest(action, policy), ended_at=None))
+    def covers(self, tx: Tx, action: str, policy: bytes) -> tuple[Standing, ...]:
+        """Return the approvals that stand for `action` under exactly these policy bytes."""
+        found = self._rows.find(tx, action=action, policy=self.policy_digest(action, policy), ended_at=None)
+        return tuple(map(_standing, found))
 
     def end(self, tx: Tx, approval: str, by: PrincipalId, now: datetime) -> bool:
         """Take an approval back; False when there is none with this id that stands."""

@@ -228,7 +228,10 @@ def _policies(app: App) -> Iterator[Line]:
 
 def _access(app: App) -> Iterator[Line]:
     for each in app.access.requests():
-        if each.kind != "standing":
+        if each.until is None and each.kind != "standing":
+            text = f"the standing approval of {each.action} by {each.by} no longer counts: they may give none today"
+            yield Line(Light.YELLOW, "access", text, f"guard access grant {each.action}, by somebody who may")
+        elif each.until is not None:
             text = f"{each.action} was asked for by {each.by}: {each.kind} until {each.until:%Y-%m-%d %H:%M} UTC"
             approve = f"guard access approve {each.id}, by another person; " if each.kind == Stage.ASKS else ""
             yield Line(Light.YELLOW, "access", text, f"{approve}guard access refuse {each.id} cancels it")

@@ -156,7 +156,7 @@ class Desk:
             self._allow(who)
         except DeniedError as error:
             now, before = self.app.clock.now(), self._refused.get(who.id)
-            if before is None or not timedelta() <= now - before < _QUIET:
+            if before is None or now - before >= _QUIET:
                 facts = {"reason": error.reason} if error.reason else {}
                 run = self.app.new_run()
                 denied = Event(EMIT, Ending.DENIED, who.id, run, Activity.DATA_CREATE, facts=facts)

@@ -126,8 +126,8 @@ def disable(door: Door, person: str) -> None:
 def enable(door: Door, person: str) -> None:
     """Let PERSON in again: an id or an OS user. Needs a second factor.
 
-    They come back with the role and the second factor they had. Whether they have one, `guard access list` tells. Who was
-    taken in with --later and let the 24 hours pass may enrol within another 24.
+    They come back with the role and the second factor they had. Whether they have one, `guard access list` tells. Who
+    was taken in with --later and let the 24 hours pass may enrol within another 24.
 
     \b
     Example: guard access enable grace

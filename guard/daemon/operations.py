@@ -111,7 +111,7 @@ class Operations:
         """Record that somebody was sent away."""
         app, now = desk.app, desk.app.clock.now()
         before = self._refused.get(uid)
-        if before is not None and timedelta() <= now - before < _QUIET:
+        if before is not None and now - before < _QUIET:
             return
         self._refused[uid] = now
         digests = {"os_user": app.digest("OS user", name.encode())}

@@ -223,16 +223,22 @@ class _Watch:
         try:
             some = self._caller.recv(1 << 12)  # there is some, or an end: poll has said so
             self._half += some
-            while len(self._half) >= wire.HEAD and len(self._half) >= (end := wire.HEAD + wire.length(self._half[: wire.HEAD])):
-                if wire.unpack(self._half[wire.HEAD : end]).get("op") != "interrupt":
+            while (frame := self._frame()) is not None:
+                if wire.unpack(frame).get("op") != "interrupt":
                     return False
                 self._signal(signal.SIGINT)
-                self._half, self._whole_by = self._half[end:], None
         except (OSError, GarbledError):
             return False
         if self._half and self._whole_by is None:
             self._whole_by = time.monotonic() + self._most.wait
         return bool(some)
+
+    def _frame(self) -> bytes | None:
+        """Return the body of the next frame, or None where it is not whole yet. Raises GarbledError."""
+        if len(self._half) < wire.HEAD or len(self._half) < (end := wire.HEAD + wire.length(self._half[: wire.HEAD])):
+            return None
+        body, self._half, self._whole_by = self._half[wire.HEAD : end], self._half[end:], None
+        return body
 
     def _end(self) -> None:
         if self._ended:

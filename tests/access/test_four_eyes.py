@@ -371,3 +371,15 @@ def test_approvals_cannot_be_given_past_the_gate(house: House, ada: Phone) -> No
         with pytest.raises(DeniedError):
             house.state.write(lambda tx, what=approves, who=by: house.access.approve(tx, what, who, None))
     assert house.access.requests()[0].approved == ()
+
+
+def test_a_standing_approval_that_counts_no_longer_is_said_and_can_be_ended(two: Folder) -> None:
+    bob = two.app.access.person_of("bob").id
+    given = two.app.state.write(lambda tx: two.app.access.give_standing(tx, "retention.run", "d" * 64, bob))
+    (line,) = [each for each in overview(two.app) if "standing approval" in each.text]
+    assert (line.light, line.text.split(": ")[0]) == (
+        Light.YELLOW,
+        f"the standing approval of retention.run by {bob} no longer counts",
+    )
+    perform(two.app, two.caller(), REFUSE, request=given)
+    assert not [each for each in overview(two.app) if "standing approval" in each.text]

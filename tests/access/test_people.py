@@ -342,6 +342,20 @@ def test_the_approval_of_somebody_who_is_disabled_or_reset_ends_and_may_be_given
     assert town.app.access.requests()[0].approved == (eve,)
 
 
+def test_who_is_disabled_while_they_approve_has_not_approved(town: Town) -> None:
+    eve = town.take_in("eve", Role.SECURITY)
+    with pytest.raises(WaitingError):
+        town.do("ada", DUAL)
+    (asked,) = town.app.access.requests()
+    town.do("ada", DISABLE, person=eve)
+    with pytest.raises(DeniedError, match="nobody guard knows"):
+        town.app.state.write(
+            lambda tx: town.app.access.approve(tx, Approves(asked.id, DUAL.name, asked.digest), eve, None)
+        )
+    town.do("ada", ENABLE, person=eve)
+    assert town.app.access.request(asked.id).approved == ()
+
+
 # Enrolled anew -------------------------------------------------------------------------------------------------------
 
 

@@ -3,9 +3,11 @@
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from sqlalchemy import update
 
 from guard.access.store import STANDING
+from guard.config.access import RoleRule
 from guard.errors import ConfigError, DeniedError, TamperedError
 from guard.events import Level
 from tests.access.conftest import At, House, Phone, Words
@@ -80,6 +82,22 @@ def test_it_can_be_taken_back(house: House, ada: Phone) -> None:
     assert why(house) == "no approval"
     with pytest.raises(ConfigError):
         house.state.write(lambda tx: house.access.refuse(tx, approval, ada.who.id))
+
+
+def test_it_ends_to_count_when_its_giver_may_give_none_any_more(house: House, ada: Phone) -> None:
+    approval = give(house, ada)
+    role, policy = house.policy.role, house.policy
+    house.policy = structs.replace(policy, role=structs.replace(role, owner=RoleRule(routine=("*",))))
+    house.access = house.again()
+    assert why(house) == "no approval"
+    assert [(each.id, each.kind) for each in house.access.requests()] == [(approval, "no longer counts")]
+    house.policy = policy
+    house.access = house.again()
+    assert why(house) == ""
+    house.state.write(lambda tx: house.access._books.people.enable(tx, ada.who.id, enabled=False))
+    assert why(house) == "no approval"
+    house.state.write(lambda tx: house.access.refuse(tx, approval, ada.who.id))
+    assert house.access.requests() == ()
 
 
 def test_a_new_one_ends_the_old_ones(house: House, ada: Phone) -> None:

@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 from sqlalchemy import insert
 
-from guard.access import Approves, Terms
+from guard.access import Terms
 from guard.access.store import FACTOR, RECOVERY, Sealed, new_id
 from guard.errors import WaitingError
 from guard.events import Level, PrincipalId
@@ -38,8 +38,8 @@ def database(house: House, ada: Phone) -> Iterator[sqlite3.Connection]:
     with pytest.raises(WaitingError):
         house.allow(ada.at_door(), "fields.decrypt", Level.DUAL, terms=Terms(args=ARGS))
     (asked,) = house.access.requests()
-    bob, approves = PrincipalId("p-bbbbbbbbbb"), Approves(asked.id, asked.action, asked.digest)
-    house.state.write(lambda tx: house.access.approve(tx, approves, bob, None))
+    request, bob = house.access.asked(asked.id)[0], PrincipalId("p-bbbbbbbbbb")
+    house.state.write(lambda tx: house.access._books.requests.approve(tx, request, bob, house.clock.now()))
     house.state.write(lambda tx: house.access.give_standing(tx, "retention.run", "d" * 64, ada.who.id))
     opened = sqlite3.connect(str(house.state.path))
     yield opened

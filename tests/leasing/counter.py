@@ -151,7 +151,7 @@ class Counter:
 
     # The shop's side ----------------------------------------------------------------------------------------------
 
-    def agent(self, patience: float = 0.3) -> Agent:
+    def agent(self, patience: float = 2.0) -> Agent:
         self.agents.append(Agent(self.app.agent_socket, "shop", patience))
         return self.agents[-1]
 

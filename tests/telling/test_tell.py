@@ -20,7 +20,7 @@ from guard.cli.main import call
 from guard.clock import SteppedClock
 from guard.crypto.receipts import Death
 from guard.crypto.subjects import Person
-from guard.errors import ConfigError, DeniedError, InterlockError
+from guard.errors import BusyError, ConfigError, DeniedError, InterlockError
 from guard.events import Principal, PrincipalId, Role, RunId
 from tests.telling.shop import SHOP_SERVICE, House, line
 
@@ -123,11 +123,26 @@ def test_a_service_that_may_not_is_denied_and_recorded_once_an_hour(house: House
     with pytest.raises(DeniedError):
         desk.tell(SHOP_SERVICE, [line()])
     assert denied() == 2
-    clock.step(timedelta(hours=-2))
-    with pytest.raises(DeniedError):
-        desk.tell(SHOP_SERVICE, [line()])
-    assert denied() == 3
     assert not house.told()
+
+
+def test_a_refusal_that_could_not_be_recorded_is_recorded_the_next_time(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.edit('["audit.emit", ', "[", "policies/access.toml")
+    desk = Desk(house.reopen())
+
+    def fail(*_: object) -> None:
+        raise BusyError("somebody else writes")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(desk.app, "record", fail)
+        with pytest.raises(BusyError):
+            desk.tell(SHOP_SERVICE, [line()])
+    for _ in range(2):
+        with pytest.raises(DeniedError):
+            desk.tell(SHOP_SERVICE, [line()])
+    assert len(house.app.ledger.list(Query(what="audit.emit", outcome="denied"))) == 1
 
 
 @pytest.mark.parametrize(
