@@ -100,7 +100,7 @@ def test_a_process_is_started_only_for_the_rows_it_is_worth(bench) -> None:
 
 def test_ranges_of_many_are_gone_on_with_by_one_where_few_rows_are_left(bench) -> None:
     with pytest.raises(KeyboardInterrupt):
-        seal(bench, RUN, Stop(150), workers=3)
+        seal(bench, RUN, Stop(1), workers=3)
     sharing = with_share(bench, ROWS)
     swept = seal(sharing, NEXT, lambda *_: children() and pytest.fail("a process was started"), workers=3)
     assert (swept.left, swept.workers) == (0, 1)
