@@ -50,6 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("SSL_CERT_FILE", os.devnull)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell has it so for what runs in the background
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as nohup has it ignored
 
 
 def _has_room(folder: Path) -> bool:

@@ -98,7 +98,11 @@ def test_a_killed_shredding_is_finished_by_the_next(
     def check(root: Path, name: str) -> None:
         house.clock.step(timedelta(minutes=5))
         left = open_house(root)
-        assert not opens(left), name  # every point lies behind the wipe
+        if name.startswith("access."):  # while the code was looked at: nothing has begun
+            assert opens(left), name
+            left.app.close()
+            return
+        assert not opens(left), name  # every other point lies behind the wipe
         assert read_all(left) == LIVING, name
         (before,) = receipts(left.app)
         assert before.left, name
